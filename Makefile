@@ -1,0 +1,46 @@
+# The two commands that do everything on a fresh machine: make demo, make test.
+# "make help" lists the rest.
+
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+LDFLAGS = -s -w -X github.com/asmtp/asmtp/internal/version.Version=$(VERSION) -X github.com/asmtp/asmtp/internal/version.Commit=$(COMMIT)
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+FUZZTIME ?= 1m
+
+.PHONY: help build demo test race bench fuzz generate lint release clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
+
+build: ## bin/asmtpd and bin/asmtp-cli
+	@mkdir -p bin
+	$(BUILD) -o bin/asmtpd ./asmtpd
+	$(BUILD) -o bin/asmtp-cli ./asmtp-cli
+
+demo: build ## Alice writes to Bob across a mesh of three nodes (KEEP=1 leaves it running, FILE=letter.eml sends yours)
+	@KEEP='$(KEEP)' FILE='$(FILE)' $(GO) run ./internal/cmd/demo -bin bin
+
+test: ## all tests, with the race detector
+	$(GO) test -race -timeout 20m ./...
+
+bench: ## the figures that the documentation names, ten rounds each
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench/...
+	$(GO) test -run '^$$' -bench . -timeout 30m ./topic/ ./envelope/ ./passport/ ./internal/store/ ./internal/spool/
+
+fuzz: ## every fuzz target, FUZZTIME each, five times as long for frames, envelopes and passports
+	FUZZTIME=$(FUZZTIME) $(GO) run ./internal/cmd/fuzz
+
+generate: ## the code that comes out of the .proto files
+	$(GO) run ./internal/cmd/generate
+
+lint: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+release: ## static binaries for all platforms, with checksums and the systemd unit, in dist/
+	$(GO) run ./internal/cmd/release -version '$(VERSION)' -commit '$(COMMIT)'
+
+clean: ## remove what was built
+	rm -rf bin dist
