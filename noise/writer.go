@@ -1,0 +1,254 @@
+package noise
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// flushTime is how long Close waits for a peer that does not read.
+const flushTime = time.Second
+
+// direct is the length from which on a write is sealed from the caller's memory.
+// Below it, copying costs less than the system call that gathering saves.
+const direct = 16 << 10
+
+// writer is the sending half of a Conn.
+//
+// At any time at most one goroutine, the owner, seals and sends; it owns key and the
+// conn's write side while busy is true and works without the lock. What is written
+// meanwhile is added to fill. An owner that ends while there is more to send passes
+// on to flush, which runs until there is nothing left.
+//
+// States: idle (not busy, nothing to send) - busy - stalled (not busy, rest or fill
+// to be sent, late says which deadline passed; a new deadline goes on) - failed (err).
+type writer struct {
+	conn     net.Conn
+	key      *cipherState
+	flushFn  func() // flush, bound once: a go statement with a bound method allocates
+	deadline deadline
+
+	mu     sync.Mutex
+	change sync.Cond // on every change of what follows
+	busy   bool
+	closed bool
+	err    error  // why nothing can be sent any more
+	lost   error  // why bytes that were written have not been sent
+	late   error  // why sending has stopped until there is a new deadline
+	fill   *batch // plaintext to be sent; nil or not empty
+	sent   *batch // holds rest
+	rest   []byte // frames of which a passed deadline cut the sending
+}
+
+func (w *writer) init(c net.Conn, key [KeySize]byte) {
+	w.conn, w.key = c, newCipherState(key)
+	w.change.L = &w.mu
+	w.flushFn = w.flush
+}
+
+// refusal is why a write cannot go on now. Called with the lock.
+func (w *writer) refusal() error {
+	switch {
+	case w.closed:
+		return net.ErrClosed
+	case w.err != nil:
+		return w.err
+	case w.deadline.passed():
+		return os.ErrDeadlineExceeded
+	default:
+		return w.late
+	}
+}
+
+// pending reports whether there is something to be sent. Called with the lock.
+func (w *writer) pending() bool { return w.fill != nil || len(w.rest) > 0 }
+
+func (w *writer) write(p []byte) (n int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		if err := w.refusal(); err != nil {
+			return n, err
+		}
+		if len(p) == n {
+			return n, nil
+		}
+		switch {
+		case !w.busy && !w.pending() && len(p)-n >= direct:
+			b := batches.Get().(*batch)
+			n += w.own(b, func() ([]byte, int, error) { return b.sealFrom(w.key, p[n:]) })
+			if n == len(p) { // an error with no bytes missing belongs to the next write
+				return n, nil
+			}
+		case w.fill == nil || w.fill.n < batchData:
+			if w.fill == nil {
+				w.fill = batches.Get().(*batch)
+			}
+			n += w.fill.add(p[n:])
+			w.startLocked()
+			if n == len(p) {
+				return n, nil
+			}
+		default:
+			w.change.Wait()
+		}
+	}
+}
+
+func (w *writer) writeMessage(p []byte) error {
+	if len(p) > MaxMessage {
+		return fmt.Errorf("message of %d bytes, at most %d: %w", len(p), MaxMessage, ErrTooLong)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		if err := w.refusal(); err != nil {
+			return err
+		}
+		if !w.busy && !w.pending() {
+			break
+		}
+		w.change.Wait()
+	}
+	b := batches.Get().(*batch) // has room for two of the largest frames
+	w.own(b, func() ([]byte, int, error) {
+		err := sealFrame(w.key, b.buf[:], p)
+		return b.buf[:headerSize+len(p)+tagSize], len(p), err
+	})
+	return w.err
+}
+
+// startLocked makes somebody send what is pending.
+func (w *writer) startLocked() {
+	if w.busy || w.late != nil || w.err != nil || !w.pending() {
+		return
+	}
+	w.busy = true
+	go w.flushFn()
+}
+
+// own seals with f into b and sends it, as the owner, and returns how much of the
+// plaintext is on its way: none if the connection failed. Called with the lock, and
+// with the writer idle.
+func (w *writer) own(b *batch, f func() (frames []byte, n int, err error)) int {
+	w.busy = true
+	w.mu.Unlock()
+	frames, n, err := f()
+	if err == nil {
+		frames, err = w.send(frames)
+	}
+	w.mu.Lock()
+	w.busy = false
+	w.doneLocked(b, frames, err)
+	w.startLocked()
+	if w.err != nil {
+		return 0
+	}
+	return n
+}
+
+// flush is the owner until nothing is pending.
+func (w *writer) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.pending() && w.late == nil && w.err == nil {
+		b, frames := w.sent, w.rest
+		sealed := len(frames) > 0
+		if !sealed {
+			b, w.fill = w.fill, nil
+		} else {
+			w.sent, w.rest = nil, nil
+		}
+		w.change.Broadcast()
+		w.mu.Unlock()
+		var err error
+		if !sealed {
+			frames, err = b.seal(w.key)
+		}
+		if err == nil {
+			frames, err = w.send(frames)
+		}
+		w.mu.Lock()
+		w.doneLocked(b, frames, err)
+	}
+	w.busy = false
+	w.change.Broadcast()
+}
+
+// send writes frames and returns those bytes that were not sent.
+func (w *writer) send(frames []byte) ([]byte, error) {
+	n, err := w.conn.Write(frames)
+	return frames[n:], err
+}
+
+// doneLocked notes how the sending of b has ended.
+func (w *writer) doneLocked(b *batch, rest []byte, err error) {
+	switch {
+	case err == nil:
+	case isTimeout(err) && !w.closed:
+		w.late, w.sent, w.rest = err, b, rest
+		w.change.Broadcast()
+		return
+	default:
+		w.lost = err
+		if w.err == nil {
+			w.err = err
+		}
+	}
+	b.n = 0
+	batches.Put(b)
+	w.change.Broadcast()
+}
+
+func (w *writer) setDeadline(t time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return net.ErrClosed
+	}
+	w.deadline.set(t)
+	if err := w.conn.SetWriteDeadline(t); err != nil {
+		return err
+	}
+	w.late = nil
+	w.startLocked()
+	w.change.Broadcast()
+	return nil
+}
+
+// fail makes writes fail with err.
+func (w *writer) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.change.Broadcast()
+}
+
+// close refuses further writes, waits for what is pending for at most flushTime, and
+// returns what kept it from being sent. It leaves no goroutine behind.
+func (w *writer) close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	w.change.Broadcast()
+	if !w.busy && !w.pending() {
+		return w.lost
+	}
+	end := time.Now().Add(flushTime)
+	if t := w.deadline.get(); !t.IsZero() && t.Before(end) {
+		end = t
+	}
+	w.conn.SetWriteDeadline(end)
+	for w.busy {
+		w.change.Wait()
+	}
+	if w.lost == nil && w.pending() {
+		return cmp.Or(w.late, w.err)
+	}
+	return w.lost
+}
