@@ -142,10 +142,6 @@ func aliasText(field []byte) string {
 			for n < len(field) && !utf8.FullRune(field[:n+1]) {
 				n++
 			}
-			// The last byte of the text may itself be what breaks the sequence off.
-			if n == 1 && len(field) > 1 && !utf8.FullRune(field[:1]) {
-				n = 1
-			}
 		}
 		s.WriteRune(r)
 		field = field[n:]
