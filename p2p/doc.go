@@ -1,0 +1,62 @@
+// Package p2p joins a node with the other nodes of its mesh: a libp2p host on the
+// handshake of ASMTP, and the protocols by which nodes hand on statements,
+// envelopes and passports.
+//
+// Start with [New], which builds a [Host], and [Host.Run]. [Host.MeshGate] is what
+// internal/port asks before it answers a member; the listener that internal/port
+// fills with members' connections goes into [Options]. [Host.Offer],
+// [Host.PassportChanged] and [Host.StatementsChanged] tell the host what is new on
+// this node.
+//
+// The package keeps nothing on disk and decides nothing about mail: what it needs
+// of the spool and the store stands in its interfaces, and every envelope goes
+// through [Spool.Put] before it is passed on. It is no way to find nodes outside
+// the mesh, and it hides from nobody who watches links that two nodes talk.
+//
+// # Connections
+//
+// A connection is a noise.Conn of version 3, both sides certified, with yamux on it
+// at once: no multistream for security or muxer, so a stranger gets no byte. Its
+// first stream is /asmtp/mesh/1, by which both sides give each other the
+// statements that they lack; only when that is done and both still count as
+// members does libp2p learn of the connection. So nothing else can be asked of a
+// node before.
+//
+// # Messages
+//
+// All protocols but gossip use messages of u32 length | kind u8 | body, integers
+// big-endian. A length beyond the limit of its place is an error before anything
+// is allocated. Everything is read under a deadline, except for the first byte of
+// the next request on a stream that lies idle.
+//
+//	/asmtp/mesh/1, both sides at once
+//	 1 hello       version n u8, n bytes of printable ASCII | n u32 | n × statement hash 16
+//	 2 statements  n u16 | n × (length u16 | statement)
+//	 3 addresses   n u16 | n × (node key 32 | n u8 | n × (length u8 | HOST:PORT))   ends what a side has to give
+//	 4 done        empty: all of the other side's is kept
+//
+//	/asmtp/custody/1, the opener asks
+//	 1 offer       n u16 | n × envelope id 32        "I store these"
+//	 2 answer      n u16 | n × code u8               0 stored, 1 want, 2 refused, 3 later
+//	 3 envelope    bytes                             those wanted, in order; then a second answer for them
+//	 4 gone        envelope id 32                    instead of 3
+//	 5 get         n u16 | n × envelope id 32        answered with 3 or 4 for each, in order
+//
+//	/asmtp/passport/1, the opener tells
+//	 1 tips        n u16 | n × (passport id 16 | tip 16)
+//	 2 wants       n u16 | n × (code u8 | tip 16 | length u32)   0 nothing, 1 all, 2 what follows tip
+//	 3 block       bytes                             of those wanted, in order
+//	 4 end         empty, after the blocks of each wanted
+//
+//	gossip, one message
+//	 0 | envelope                                    the three smaller size classes
+//	 1 | expires u32 | tag 16 | seal hash 32         the largest: the sender has it, ask there
+//
+// # Spreading
+//
+// An envelope that came new to the spool is offered to every neighbour but the one
+// it came from, whichever way it came. One of an own user's is also given to
+// gossip. A node relays by gossip what it has stored, so every relay and every
+// offer is true. Gossip is the fast path; custody is what makes it certain, and its
+// answers are what "held" is made of.
+package p2p
