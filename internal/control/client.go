@@ -1,0 +1,227 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+
+	"github.com/asmtp/asmtp/noise"
+)
+
+// maxAnswer is the greatest answer that a client reads: all members, users or peers.
+const maxAnswer = 16 << 20
+
+// Client talks to the node of one data folder. It is safe for concurrent use and is
+// a [Backend] itself.
+type Client struct {
+	dir  string
+	http *http.Client
+
+	mu    sync.Mutex
+	first net.Conn // that of Dial, until the first request takes it
+}
+
+var _ Backend = (*Client)(nil)
+
+// Dial connects to the node that runs on the data folder dir. If none does, the
+// error is a [NotRunningError]; if this process may not, it wraps [ErrDenied].
+func Dial(ctx context.Context, dir string) (*Client, error) {
+	c := &Client{dir: dir}
+	c.http = &http.Client{Transport: &http.Transport{
+		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return c.connect(ctx) },
+		IdleConnTimeout: idleTimeout,
+		MaxIdleConns:    2,
+	}}
+	conn, err := dial(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	c.first = conn
+	return c, nil
+}
+
+// Close closes the connections.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.first != nil {
+		c.first.Close()
+		c.first = nil
+	}
+	c.http.CloseIdleConnections()
+	return nil
+}
+
+func (c *Client) connect(ctx context.Context) (net.Conn, error) {
+	c.mu.Lock()
+	conn := c.first
+	c.first = nil
+	c.mu.Unlock()
+	if conn != nil {
+		return conn, nil
+	}
+	return dial(ctx, c.dir)
+}
+
+func dial(ctx context.Context, dir string) (conn net.Conn, err error) {
+	var d net.Dialer
+	err = withSocketPath(dir, func(path string) error {
+		conn, err = d.DialContext(ctx, "unix", path)
+		return err
+	})
+	switch {
+	case err == nil:
+		return conn, nil
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("open the control socket of %s: %w: %w", dir, ErrDenied, err)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
+		return nil, &NotRunningError{Dir: dir, Cause: err}
+	}
+	return nil, fmt.Errorf("open the control socket of %s: %w", dir, err)
+}
+
+// Status implements [Backend].
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	s := new(Status)
+	if err := c.call(ctx, http.MethodGet, "status", nil, s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Users implements [Backend].
+func (c *Client) Users(ctx context.Context) (*Users, error) {
+	u := new(Users)
+	if err := c.call(ctx, http.MethodGet, "users", nil, u); err != nil {
+		return nil, err
+	}
+	return u, nil
+}
+
+// AddUser implements [Backend].
+func (c *Client) AddUser(ctx context.Context, name UserName) (added bool, err error) {
+	var a addedAnswer
+	err = c.call(ctx, http.MethodPost, "users/add", userRequest{string(name)}, &a)
+	return a.Added, err
+}
+
+// RemoveUser implements [Backend].
+func (c *Client) RemoveUser(ctx context.Context, name UserName) error {
+	return c.call(ctx, http.MethodPost, "users/remove", userRequest{string(name)}, nil)
+}
+
+// ResetUser implements [Backend].
+func (c *Client) ResetUser(ctx context.Context, key noise.PublicKey) error {
+	return c.call(ctx, http.MethodPost, "users/reset", userRequest{key.String()}, nil)
+}
+
+// InviteUser implements [Backend].
+func (c *Client) InviteUser(ctx context.Context, o Invite) (line string, err error) {
+	var a lineAnswer
+	err = c.call(ctx, http.MethodPost, "users/invite", o, &a)
+	return a.Line, err
+}
+
+// Peers implements [Backend].
+func (c *Client) Peers(ctx context.Context) (peers []Peer, err error) {
+	err = c.call(ctx, http.MethodGet, "peers", nil, &peers)
+	return peers, err
+}
+
+// AddPeer implements [Backend].
+func (c *Client) AddPeer(ctx context.Context, id noise.PublicKey, addresses []string) error {
+	return c.call(ctx, http.MethodPost, "peers/add", peerRequest{id, addresses}, nil)
+}
+
+// InviteNode implements [Backend].
+func (c *Client) InviteNode(ctx context.Context, o Invite) (line string, err error) {
+	var a lineAnswer
+	err = c.call(ctx, http.MethodPost, "mesh/invite", o, &a)
+	return a.Line, err
+}
+
+// Members implements [Backend].
+func (c *Client) Members(ctx context.Context) (members []Member, err error) {
+	err = c.call(ctx, http.MethodGet, "mesh/members", nil, &members)
+	return members, err
+}
+
+// Join implements [Backend].
+func (c *Client) Join(ctx context.Context, line string) error {
+	return c.call(ctx, http.MethodPost, "mesh/join", joinRequest{line}, nil)
+}
+
+// Admit makes the device with this key a user of the node, and returns where the
+// node is. It is what "asmtp-cli connect --local" needs.
+func (c *Client) Admit(ctx context.Context, device noise.PublicKey) (node noise.PublicKey, listen string, err error) {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return node, "", err
+	}
+	if _, err := c.AddUser(ctx, KeyName(device)); err != nil {
+		return node, "", err
+	}
+	return s.ID, s.Listen, nil
+}
+
+// call sends request, unless it is nil, and reads the answer into result, unless
+// that is nil.
+func (c *Client) call(ctx context.Context, method, path string, request, result any) error {
+	what := method + " " + path
+	var body io.Reader
+	if request != nil {
+		b, err := json.Marshal(request)
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		body = bytes.NewReader(b)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://node/v1/"+path, body)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	response, err := c.http.Do(r)
+	if err != nil {
+		if e, ok := errors.AsType[*NotRunningError](err); ok {
+			return e
+		}
+		return fmt.Errorf("ask the node on %s: %s: %w", c.dir, what, err)
+	}
+	defer response.Body.Close()
+	if err := read(response, result); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+func read(response *http.Response, result any) error {
+	b, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if len(b) > maxAnswer {
+		return fmt.Errorf("read the answer: more than %d bytes", maxAnswer)
+	}
+	if response.StatusCode != http.StatusOK {
+		var e errorAnswer
+		if err := json.Unmarshal(b, &e); err != nil || e.Error == "" {
+			return fmt.Errorf("the node answered %s", response.Status)
+		}
+		return &Error{Code: e.Code, Message: e.Error}
+	}
+	if result == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, result); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	return nil
+}
