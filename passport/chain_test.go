@@ -126,11 +126,15 @@ func (d *drawing) must(names string) *passport.Passport {
 // start is the time of the tests, in 2026.
 const start passport.Time = 200_000_000
 
-// key returns the key of that name, the same in every run.
+// testKey returns the key of that name, the same in every run.
+func testKey(name string) (*noise.PrivateKey, error) {
+	seed := noise.H32([]byte("test key " + name))
+	return noise.NewPrivateKey(seed[:])
+}
+
 func key(t testing.TB, name string) *noise.PrivateKey {
 	t.Helper()
-	seed := noise.H32([]byte("test key " + name))
-	k, err := noise.NewPrivateKey(seed[:])
+	k, err := testKey(name)
 	if err != nil {
 		t.Fatal(err)
 	}

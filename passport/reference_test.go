@@ -157,11 +157,12 @@ func raws(hex []vectors.Hex) (raw [][]byte) {
 	return raw
 }
 
-// mustFailChanged fails the test if check still passes with one bit of any byte of
-// data changed. It shows that the check looks at every byte.
+// mustFailChanged fails the test if check still passes with one bit of a byte of data
+// changed. It shows that the check looks at the data; of long data it tries about
+// 200 bytes, never the same ones for two lengths.
 func mustFailChanged(t *testing.T, data []byte, check func() error) {
 	t.Helper()
-	for i := range data {
+	for i := 0; i < len(data); i += 1 + len(data)/200 {
 		bit := byte(1) << (i % 8)
 		data[i] ^= bit
 		if check() == nil {
