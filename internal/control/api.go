@@ -25,29 +25,29 @@ type Backend interface {
 	// Status returns what the node is, holds and is connected with.
 	Status(ctx context.Context) (*Status, error)
 
-	// Users lists who may connect, and who tried and may not.
-	Users(ctx context.Context) (*Users, error)
-	// AddUser admits a key or a passport for good; added is false if it was listed.
-	AddUser(ctx context.Context, name UserName) (added bool, err error)
-	// RemoveUser undoes AddUser: ErrNotFound if there is no such user, ErrConflict
+	// UserList lists who may connect, and who tried and may not.
+	UserList(ctx context.Context) (*Users, error)
+	// UserAdd admits a key or a passport for good; added is false if it was listed.
+	UserAdd(ctx context.Context, name UserName) (added bool, err error)
+	// UserRemove undoes UserAdd: ErrNotFound if there is no such user, ErrConflict
 	// if the configuration file lists it, which alone can take it away.
-	RemoveUser(ctx context.Context, name UserName) error
-	// ResetUser forgets the stamps of a key, for a device whose clock or state went
+	UserRemove(ctx context.Context, name UserName) error
+	// UserReset forgets the stamps of a key, for a device whose clock or state went
 	// back and which is refused as a replay since.
-	ResetUser(ctx context.Context, key noise.PublicKey) error
-	// InviteUser makes a line that admits uses devices within days.
-	InviteUser(ctx context.Context, o Invite) (line string, err error)
+	UserReset(ctx context.Context, key noise.PublicKey) error
+	// UserInvite makes a line that admits uses devices within days.
+	UserInvite(ctx context.Context, o Invite) (line string, err error)
 
-	// Peers lists the nodes that this one knows.
-	Peers(ctx context.Context) ([]Peer, error)
-	// AddPeer makes the node dial another member now and again.
-	AddPeer(ctx context.Context, id noise.PublicKey, addresses []string) error
+	// PeerList lists the nodes that this one knows.
+	PeerList(ctx context.Context) ([]Peer, error)
+	// PeerAdd makes the node dial another member now and again.
+	PeerAdd(ctx context.Context, id noise.PublicKey, addresses []string) error
 
-	// InviteNode makes a line that lets uses nodes join the mesh within days:
+	// MeshInvite makes a line that lets uses nodes join the mesh within days:
 	// ErrDenied if this node may not invite.
-	InviteNode(ctx context.Context, o Invite) (line string, err error)
-	// Members lists the members of the mesh.
-	Members(ctx context.Context) ([]Member, error)
+	MeshInvite(ctx context.Context, o Invite) (line string, err error)
+	// MeshMembers lists the members of the mesh.
+	MeshMembers(ctx context.Context) ([]Member, error)
 	// Join leaves a mesh in which this node is alone and joins that of the line.
 	// In the line's mesh already it does nothing; in another one it is ErrConflict.
 	Join(ctx context.Context, line string) error
@@ -112,7 +112,7 @@ type Knock struct {
 	Reason  string          `json:"reason"`
 }
 
-// Users is the answer of [Backend.Users].
+// Users is the answer of [Backend.UserList].
 type Users struct {
 	Users   []User  `json:"users"`
 	Knocked []Knock `json:"knocked"`

@@ -33,14 +33,15 @@ var _ Backend = (*Client)(nil)
 
 // Dial connects to the node that runs on the data folder dir. If none does, the
 // error is a [NotRunningError]; if this process may not, it wraps [ErrDenied].
-func Dial(ctx context.Context, dir string) (*Client, error) {
+func Dial(dir string) (*Client, error) {
 	c := &Client{dir: dir}
 	c.http = &http.Client{Transport: &http.Transport{
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return c.connect(ctx) },
 		IdleConnTimeout: idleTimeout,
 		MaxIdleConns:    2,
 	}}
-	conn, err := dial(ctx, dir)
+	// No context: connecting to a socket of this machine does not wait.
+	conn, err := dial(context.Background(), dir)
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +98,8 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return s, nil
 }
 
-// Users implements [Backend].
-func (c *Client) Users(ctx context.Context) (*Users, error) {
+// UserList implements [Backend].
+func (c *Client) UserList(ctx context.Context) (*Users, error) {
 	u := new(Users)
 	if err := c.call(ctx, http.MethodGet, "users", nil, u); err != nil {
 		return nil, err
@@ -106,50 +107,50 @@ func (c *Client) Users(ctx context.Context) (*Users, error) {
 	return u, nil
 }
 
-// AddUser implements [Backend].
-func (c *Client) AddUser(ctx context.Context, name UserName) (added bool, err error) {
+// UserAdd implements [Backend].
+func (c *Client) UserAdd(ctx context.Context, name UserName) (added bool, err error) {
 	var a addedAnswer
 	err = c.call(ctx, http.MethodPost, "users/add", userRequest{string(name)}, &a)
 	return a.Added, err
 }
 
-// RemoveUser implements [Backend].
-func (c *Client) RemoveUser(ctx context.Context, name UserName) error {
+// UserRemove implements [Backend].
+func (c *Client) UserRemove(ctx context.Context, name UserName) error {
 	return c.call(ctx, http.MethodPost, "users/remove", userRequest{string(name)}, nil)
 }
 
-// ResetUser implements [Backend].
-func (c *Client) ResetUser(ctx context.Context, key noise.PublicKey) error {
+// UserReset implements [Backend].
+func (c *Client) UserReset(ctx context.Context, key noise.PublicKey) error {
 	return c.call(ctx, http.MethodPost, "users/reset", userRequest{key.String()}, nil)
 }
 
-// InviteUser implements [Backend].
-func (c *Client) InviteUser(ctx context.Context, o Invite) (line string, err error) {
+// UserInvite implements [Backend].
+func (c *Client) UserInvite(ctx context.Context, o Invite) (line string, err error) {
 	var a lineAnswer
 	err = c.call(ctx, http.MethodPost, "users/invite", o, &a)
 	return a.Line, err
 }
 
-// Peers implements [Backend].
-func (c *Client) Peers(ctx context.Context) (peers []Peer, err error) {
+// PeerList implements [Backend].
+func (c *Client) PeerList(ctx context.Context) (peers []Peer, err error) {
 	err = c.call(ctx, http.MethodGet, "peers", nil, &peers)
 	return peers, err
 }
 
-// AddPeer implements [Backend].
-func (c *Client) AddPeer(ctx context.Context, id noise.PublicKey, addresses []string) error {
+// PeerAdd implements [Backend].
+func (c *Client) PeerAdd(ctx context.Context, id noise.PublicKey, addresses []string) error {
 	return c.call(ctx, http.MethodPost, "peers/add", peerRequest{id, addresses}, nil)
 }
 
-// InviteNode implements [Backend].
-func (c *Client) InviteNode(ctx context.Context, o Invite) (line string, err error) {
+// MeshInvite implements [Backend].
+func (c *Client) MeshInvite(ctx context.Context, o Invite) (line string, err error) {
 	var a lineAnswer
 	err = c.call(ctx, http.MethodPost, "mesh/invite", o, &a)
 	return a.Line, err
 }
 
-// Members implements [Backend].
-func (c *Client) Members(ctx context.Context) (members []Member, err error) {
+// MeshMembers implements [Backend].
+func (c *Client) MeshMembers(ctx context.Context) (members []Member, err error) {
 	err = c.call(ctx, http.MethodGet, "mesh/members", nil, &members)
 	return members, err
 }
@@ -166,7 +167,7 @@ func (c *Client) Admit(ctx context.Context, device noise.PublicKey) (node noise.
 	if err != nil {
 		return node, "", err
 	}
-	if _, err := c.AddUser(ctx, KeyName(device)); err != nil {
+	if _, err := c.UserAdd(ctx, KeyName(device)); err != nil {
 		return node, "", err
 	}
 	return s.ID, s.Listen, nil

@@ -52,24 +52,24 @@ func (n *node) Status(ctx context.Context) (*control.Status, error) {
 	}
 	return &n.status, n.fail
 }
-func (n *node) Users(context.Context) (*control.Users, error) { return &n.users, n.fail }
-func (n *node) AddUser(_ context.Context, u control.UserName) (bool, error) {
+func (n *node) UserList(context.Context) (*control.Users, error) { return &n.users, n.fail }
+func (n *node) UserAdd(_ context.Context, u control.UserName) (bool, error) {
 	return true, n.note("add", u)
 }
-func (n *node) RemoveUser(_ context.Context, u control.UserName) error { return n.note("remove", u) }
-func (n *node) ResetUser(_ context.Context, k noise.PublicKey) error   { return n.note("reset", k) }
-func (n *node) InviteUser(_ context.Context, o control.Invite) (string, error) {
+func (n *node) UserRemove(_ context.Context, u control.UserName) error { return n.note("remove", u) }
+func (n *node) UserReset(_ context.Context, k noise.PublicKey) error   { return n.note("reset", k) }
+func (n *node) UserInvite(_ context.Context, o control.Invite) (string, error) {
 	return "asmtp-user1abc", n.note("invite user", o)
 }
-func (n *node) Peers(context.Context) ([]control.Peer, error) { return n.peers, n.fail }
-func (n *node) AddPeer(_ context.Context, id noise.PublicKey, a []string) error {
+func (n *node) PeerList(context.Context) ([]control.Peer, error) { return n.peers, n.fail }
+func (n *node) PeerAdd(_ context.Context, id noise.PublicKey, a []string) error {
 	return n.note("peer", id, a)
 }
-func (n *node) InviteNode(_ context.Context, o control.Invite) (string, error) {
+func (n *node) MeshInvite(_ context.Context, o control.Invite) (string, error) {
 	return "asmtp-mesh1abc", n.note("invite node", o)
 }
-func (n *node) Members(context.Context) ([]control.Member, error) { return n.members, n.fail }
-func (n *node) Join(_ context.Context, line string) error         { return n.note("join", line) }
+func (n *node) MeshMembers(context.Context) ([]control.Member, error) { return n.members, n.fail }
+func (n *node) Join(_ context.Context, line string) error             { return n.note("join", line) }
 
 func newKey(t testing.TB, b byte) noise.PublicKey {
 	t.Helper()
@@ -100,7 +100,7 @@ func serve(t *testing.T, dir string, n control.Backend) {
 
 func dial(t *testing.T, dir string) *control.Client {
 	t.Helper()
-	c, err := control.Dial(t.Context(), dir)
+	c, err := control.Dial(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,21 +136,21 @@ func TestEveryCallArrivesAndItsAnswerReturns(t *testing.T) {
 	}
 	status, err := c.Status(ctx)
 	equal("status", status, err, &n.status)
-	users, err := c.Users(ctx)
+	users, err := c.UserList(ctx)
 	equal("users", users, err, &n.users)
-	gotPeers, err := c.Peers(ctx)
+	gotPeers, err := c.PeerList(ctx)
 	equal("peers", gotPeers, err, n.peers)
-	members, err := c.Members(ctx)
+	members, err := c.MeshMembers(ctx)
 	equal("members", members, err, n.members)
-	added, err := c.AddUser(ctx, control.PassportName(id))
+	added, err := c.UserAdd(ctx, control.PassportName(id))
 	equal("add", added, err, true)
-	equal("remove", nil, c.RemoveUser(ctx, control.KeyName(key)), nil)
-	equal("reset", nil, c.ResetUser(ctx, key), nil)
-	line, err := c.InviteUser(ctx, control.Invite{})
+	equal("remove", nil, c.UserRemove(ctx, control.KeyName(key)), nil)
+	equal("reset", nil, c.UserReset(ctx, key), nil)
+	line, err := c.UserInvite(ctx, control.Invite{})
 	equal("invite user", line, err, "asmtp-user1abc")
-	line, err = c.InviteNode(ctx, control.Invite{Uses: 3, Days: 30})
+	line, err = c.MeshInvite(ctx, control.Invite{Uses: 3, Days: 30})
 	equal("invite node", line, err, "asmtp-mesh1abc")
-	equal("add peer", nil, c.AddPeer(ctx, key, []string{"[::1]:9800"}), nil)
+	equal("add peer", nil, c.PeerAdd(ctx, key, []string{"[::1]:9800"}), nil)
 	equal("join", nil, c.Join(ctx, "asmtp-mesh1xyz"), nil)
 	nodeKey, listen, err := c.Admit(ctx, key)
 	equal("admit", []any{nodeKey, listen}, err, []any{n.status.ID, n.status.Listen})
@@ -186,15 +186,15 @@ func TestRequestsThatMakeNoSenseDoNotReachTheNode(t *testing.T) {
 	dir := t.TempDir()
 	serve(t, dir, n)
 	c, ctx := dial(t, dir), t.Context()
-	_, badUser := c.AddUser(ctx, "bob")
-	_, zeroKey := c.AddUser(ctx, control.KeyName(noise.PublicKey{}))
-	_, uses := c.InviteUser(ctx, control.Invite{Uses: -1})
-	_, days := c.InviteNode(ctx, control.Invite{Days: 4000})
+	_, badUser := c.UserAdd(ctx, "bob")
+	_, zeroKey := c.UserAdd(ctx, control.KeyName(noise.PublicKey{}))
+	_, uses := c.UserInvite(ctx, control.Invite{Uses: -1})
+	_, days := c.MeshInvite(ctx, control.Invite{Days: 4000})
 	for name, err := range map[string]error{
 		"no key": badUser, "key of no point": zeroKey, "uses": uses, "days": days,
-		"no address":  c.AddPeer(ctx, newKey(t, 1), nil),
-		"no port":     c.AddPeer(ctx, newKey(t, 1), []string{"host"}),
-		"bad peer":    c.AddPeer(ctx, noise.PublicKey{}, []string{"host:1"}),
+		"no address":  c.PeerAdd(ctx, newKey(t, 1), nil),
+		"no port":     c.PeerAdd(ctx, newKey(t, 1), []string{"host"}),
+		"bad peer":    c.PeerAdd(ctx, noise.PublicKey{}, []string{"host:1"}),
 		"no line":     c.Join(ctx, ""),
 		"line of MiB": c.Join(ctx, strings.Repeat("x", 1<<20)),
 	} {
@@ -212,7 +212,7 @@ func TestNoNodeIsNamedAsSuch(t *testing.T) {
 	stale := t.TempDir()
 	leaveSocket(t, stale)
 	for name, dir := range map[string]string{"no folder": filepath.Join(dir, "none"), "no socket": dir, "left socket": stale} {
-		_, err := control.Dial(t.Context(), dir)
+		_, err := control.Dial(dir)
 		e, ok := errors.AsType[*control.NotRunningError](err)
 		if !ok || !errors.Is(err, control.ErrNotRunning) || e.Dir != dir {
 			t.Errorf("%s: got %v", name, err)
@@ -230,14 +230,14 @@ func TestNodeThatEndsBetweenTwoCallsIsNamedAsSuch(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- control.Serve(ctx, ln, &node{}, control.ServerOptions{}) }()
 	c := dial(t, dir)
-	if _, err := c.Peers(t.Context()); err != nil {
+	if _, err := c.PeerList(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	stop()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Peers(t.Context()); !errors.Is(err, control.ErrNotRunning) {
+	if _, err := c.PeerList(t.Context()); !errors.Is(err, control.ErrNotRunning) {
 		t.Errorf("got %v, want %v", err, control.ErrNotRunning)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, control.SocketName)); !errors.Is(err, os.ErrNotExist) {
@@ -260,7 +260,7 @@ func TestSocketOfAKilledNodeIsReplaced(t *testing.T) {
 	dir := t.TempDir()
 	leaveSocket(t, dir)
 	serve(t, dir, &node{})
-	if _, err := dial(t, dir).Peers(t.Context()); err != nil {
+	if _, err := dial(t, dir).PeerList(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -271,7 +271,7 @@ func TestFolderOfALiveNodeIsRefused(t *testing.T) {
 	if _, err := control.Listen(dir); !errors.Is(err, control.ErrRunning) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("got %v, want %v with the folder", err, control.ErrRunning)
 	}
-	if _, err := dial(t, dir).Peers(t.Context()); err != nil {
+	if _, err := dial(t, dir).PeerList(t.Context()); err != nil {
 		t.Errorf("the live node was disturbed: %v", err)
 	}
 }
@@ -315,7 +315,7 @@ func TestLongPaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	serve(t, dir, &node{})
-	if _, err := dial(t, dir).Peers(t.Context()); err != nil {
+	if _, err := dial(t, dir).PeerList(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -332,7 +332,7 @@ func TestCallUnderWayEndsWithTheNode(t *testing.T) {
 	go func() { done <- control.Serve(ctx, ln, n, control.ServerOptions{}) }()
 	asked := make(chan error, 1)
 	go func() {
-		c, err := control.Dial(t.Context(), dir)
+		c, err := control.Dial(dir)
 		if err == nil {
 			defer c.Close()
 			_, err = c.Status(t.Context())

@@ -100,14 +100,14 @@ func newHandler(b Backend, log *slog.Logger) http.Handler {
 	s := &server{Backend: b, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", answer(s, func(ctx context.Context, _ empty) (*Status, error) { return b.Status(ctx) }))
-	mux.HandleFunc("GET /v1/users", answer(s, func(ctx context.Context, _ empty) (*Users, error) { return b.Users(ctx) }))
+	mux.HandleFunc("GET /v1/users", answer(s, func(ctx context.Context, _ empty) (*Users, error) { return b.UserList(ctx) }))
 	mux.HandleFunc("POST /v1/users/add", answer(s, s.addUser))
 	mux.HandleFunc("POST /v1/users/remove", answer(s, s.removeUser))
 	mux.HandleFunc("POST /v1/users/reset", answer(s, s.resetUser))
 	mux.HandleFunc("POST /v1/users/invite", answer(s, s.inviteUser))
-	mux.HandleFunc("GET /v1/peers", answer(s, func(ctx context.Context, _ empty) ([]Peer, error) { return b.Peers(ctx) }))
+	mux.HandleFunc("GET /v1/peers", answer(s, func(ctx context.Context, _ empty) ([]Peer, error) { return b.PeerList(ctx) }))
 	mux.HandleFunc("POST /v1/peers/add", answer(s, s.addPeer))
-	mux.HandleFunc("GET /v1/mesh/members", answer(s, func(ctx context.Context, _ empty) ([]Member, error) { return b.Members(ctx) }))
+	mux.HandleFunc("GET /v1/mesh/members", answer(s, func(ctx context.Context, _ empty) ([]Member, error) { return b.MeshMembers(ctx) }))
 	mux.HandleFunc("POST /v1/mesh/invite", answer(s, s.inviteNode))
 	mux.HandleFunc("POST /v1/mesh/join", answer(s, s.join))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -147,7 +147,7 @@ func (s *server) addUser(ctx context.Context, r userRequest) (addedAnswer, error
 	if err != nil {
 		return addedAnswer{}, err
 	}
-	added, err := s.AddUser(ctx, name)
+	added, err := s.UserAdd(ctx, name)
 	return addedAnswer{added}, err
 }
 
@@ -156,7 +156,7 @@ func (s *server) removeUser(ctx context.Context, r userRequest) (empty, error) {
 	if err != nil {
 		return empty{}, err
 	}
-	return empty{}, s.RemoveUser(ctx, name)
+	return empty{}, s.UserRemove(ctx, name)
 }
 
 func (s *server) resetUser(ctx context.Context, r userRequest) (empty, error) {
@@ -168,15 +168,15 @@ func (s *server) resetUser(ctx context.Context, r userRequest) (empty, error) {
 	if !ok {
 		return empty{}, fmt.Errorf("%w: this is done for a key, not for a passport", ErrInvalid)
 	}
-	return empty{}, s.ResetUser(ctx, key)
+	return empty{}, s.UserReset(ctx, key)
 }
 
 func (s *server) inviteUser(ctx context.Context, r Invite) (lineAnswer, error) {
-	return invite(ctx, r, s.InviteUser)
+	return invite(ctx, r, s.UserInvite)
 }
 
 func (s *server) inviteNode(ctx context.Context, r Invite) (lineAnswer, error) {
-	return invite(ctx, r, s.InviteNode)
+	return invite(ctx, r, s.MeshInvite)
 }
 
 func invite(ctx context.Context, r Invite, do func(context.Context, Invite) (string, error)) (lineAnswer, error) {
@@ -203,7 +203,7 @@ func (s *server) addPeer(ctx context.Context, r peerRequest) (empty, error) {
 			return empty{}, fmt.Errorf("%w: %.100q is no HOST:PORT", ErrInvalid, a)
 		}
 	}
-	return empty{}, s.AddPeer(ctx, r.ID, r.Addresses)
+	return empty{}, s.PeerAdd(ctx, r.ID, r.Addresses)
 }
 
 func (s *server) join(ctx context.Context, r joinRequest) (empty, error) {
