@@ -1,0 +1,51 @@
+package envelope
+
+import (
+	"github.com/asmtp/asmtp/noise"
+	"github.com/asmtp/asmtp/passport"
+	"github.com/asmtp/asmtp/topic"
+)
+
+// The types of this file are what the packages of a node tell each other about
+// envelopes. None has an encoding here.
+
+// Meta is what an index keeps of an envelope: enough to match it and to expire it
+// without reading it.
+type Meta struct {
+	ID       ID
+	Expires  passport.Time
+	Tag      topic.Tag
+	SealHash [32]byte
+	Size     int // of the encoded envelope
+}
+
+// Epoch returns the epoch of the tag keys that may fit.
+func (m Meta) Epoch() uint32 { return topic.Epoch(uint32(m.Expires)) }
+
+// TagKey is a tag key as a client registers it with its node.
+type TagKey struct {
+	Epoch  uint32
+	Handle Handle
+	Key    topic.TagKey
+}
+
+// Match says for which user of a node an envelope is, and which tag key told so.
+type Match struct {
+	User   passport.ID
+	Handle Handle
+}
+
+// Delivery is an entry of a user's mailbox. Numbers begin at 1, rise, and are never
+// used again.
+type Delivery struct {
+	Number   uint64
+	Handle   Handle
+	Envelope []byte
+}
+
+// Arrival is an envelope that a node takes in.
+type Arrival struct {
+	Envelope *Envelope
+	From     noise.PublicKey // the neighbour that brought it; zero for an own user
+	Matches  []Match
+}
