@@ -1,0 +1,338 @@
+package p2p
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/noise"
+	"github.com/asmtp/asmtp/passport"
+)
+
+const (
+	// gatherMin and gatherMax are how long new ids wait for others to share an offer;
+	// the time is random, so that it does not show who stored an envelope first.
+	gatherMin = 50 * time.Millisecond
+	gatherMax = 200 * time.Millisecond
+	// putBytes is how much of what a neighbour sends is gathered for one commit.
+	putBytes = 512 << 10
+)
+
+// offerAll offers to n what this node stores, and sends what n lacks.
+func (n *neighbour) offerAll() {
+	n.keepStream(custodyProtocol, func(ctx context.Context, t timed) error {
+		err := n.offerOn(ctx, t)
+		if ctx.Err() != nil {
+			return nil
+		}
+		// What was on its way is lost. All is offered again: a page of it costs 32
+		// bytes for each envelope.
+		n.offers.restart()
+		return err
+	})
+}
+
+func (n *neighbour) offerOn(ctx context.Context, t timed) error {
+	for {
+		batch, to, err := n.nextBatch(ctx)
+		if err != nil {
+			return err
+		}
+		if len(batch) > 0 {
+			if err := n.offerBatch(ctx, t, batch); err != nil {
+				return err
+			}
+		}
+		if to != (walk{}) {
+			n.offers.walkedTo(to)
+		}
+	}
+}
+
+// nextBatch returns what to offer next: new ids first, else a page of the store, with
+// the place that the walk has reached then. It waits until there is something.
+func (n *neighbour) nextBatch(ctx context.Context) ([]offered, walk, error) {
+	for {
+		if batch := n.offers.take(); len(batch) > 0 {
+			return batch, walk{}, nil
+		}
+		if from, ok := n.offers.nextWalk(); ok {
+			batch, to, err := n.h.page(from)
+			return batch, to, err
+		}
+		select {
+		case <-n.offers.wake:
+			if !wait(ctx, gatherMin+rand.N(gatherMax-gatherMin)) {
+				return nil, walk{}, ctx.Err()
+			}
+		case <-ctx.Done():
+			return nil, walk{}, ctx.Err()
+		}
+	}
+}
+
+// page reads the next envelopes of a class that have not ended.
+func (h *Host) page(from walk) (batch []offered, to walk, err error) {
+	now := passport.TimeOf(h.o.Now())
+	size, full := 0, false
+	to = from
+	err = h.o.Spool.Envelopes(from.after, func(m envelope.Meta) bool {
+		// Envelopes may begin at the id itself.
+		if class := classOf(m.Size); class == from.class && m.Expires > now && !bytes.Equal(m.ID[:], from.after[:]) {
+			batch = append(batch, offered{m.ID, class})
+			size += envelope.Sizes[class]
+		}
+		to.after = m.ID
+		full = len(batch) == maxOffer || size > maxBatchBytes-envelope.Sizes[from.class]
+		return !full
+	})
+	if !full {
+		to = walk{class: from.class + 1}
+	}
+	return batch, to, err
+}
+
+// classOf returns the class of an envelope by its length, encoded or sealed.
+func classOf(size int) int {
+	for class, s := range envelope.Sizes {
+		if size <= s+envelope.MaxSize-envelope.Sizes[largest] {
+			return class
+		}
+	}
+	return largest
+}
+
+// offerBatch makes one offer and does what the answers say.
+func (n *neighbour) offerBatch(ctx context.Context, t timed, batch []offered) error {
+	ids := make([]envelope.ID, len(batch))
+	for i, b := range batch {
+		ids[i] = b.id
+	}
+	if err := t.write(kindOffer, encodeIDs(ids)); err != nil {
+		return err
+	}
+	wanted, err := n.answered(ctx, t, batch, true)
+	if err != nil || len(wanted) == 0 {
+		return err
+	}
+	for _, w := range wanted {
+		if err := n.h.sendEnvelope(t, w.id); err != nil {
+			return err
+		}
+	}
+	_, err = n.answered(ctx, t, wanted, false)
+	return err
+}
+
+// sendEnvelope sends an envelope, or says that it is gone.
+func (h *Host) sendEnvelope(t timed, id envelope.ID) error {
+	b, err := h.o.Spool.Envelope(id)
+	if err != nil {
+		h.log.Debug("envelope not found", "error", err)
+		return t.write(kindGone, id[:])
+	}
+	return t.write(kindEnvelope, b)
+}
+
+// answered reads the answer for batch, records custody, and returns what is wanted.
+func (n *neighbour) answered(ctx context.Context, t timed, batch []offered, mayWant bool) (wanted []offered, err error) {
+	body, err := t.expect(kindAnswer, 2+maxOffer)
+	if err != nil {
+		return nil, err
+	}
+	codes, err := parseAnswer(body, len(batch))
+	if err != nil {
+		return nil, err
+	}
+	var stored []envelope.ID
+	var later []offered
+	for i, code := range codes {
+		switch code {
+		case codeStored:
+			stored = append(stored, batch[i].id)
+		case codeWant:
+			if !mayWant {
+				return nil, foreign("wants again what was sent")
+			}
+			wanted = append(wanted, batch[i])
+		case codeLater:
+			later = append(later, batch[i])
+		}
+	}
+	n.again(later)
+	return wanted, n.h.custody(ctx, n.key, stored)
+}
+
+// again offers items once more after a pause.
+func (n *neighbour) again(items []offered) {
+	if len(items) == 0 {
+		return
+	}
+	n.h.goDo(func() {
+		if wait(n.ctx, jitter(laterPause)) {
+			n.offers.add(items...)
+		}
+	})
+}
+
+// custody records that a member stores envelopes. It said so.
+func (h *Host) custody(ctx context.Context, member noise.PublicKey, ids []envelope.ID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return h.o.Custody.PutCustody(ctx, member, ids)
+}
+
+// serveCustody answers a neighbour's offers and gets.
+func (h *Host) serveCustody(ctx context.Context, key noise.PublicKey, t timed) error {
+	for {
+		m, err := t.next(maxOfferSize)
+		if err != nil {
+			return err
+		}
+		switch m.kind {
+		case kindOffer:
+			err = h.takeOffer(ctx, key, t, m.body)
+		case kindGet:
+			err = h.answerGet(t, m.body)
+		default:
+			err = foreign("message %d where a request is due", m.kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (h *Host) answerGet(t timed, body []byte) error {
+	ids, err := parseIDs(body, maxGet)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := h.sendEnvelope(t, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeOffer answers an offer, and takes what we lack. An offer says that the
+// neighbour stores what is offered; that counts for what we have as well.
+func (h *Host) takeOffer(ctx context.Context, key noise.PublicKey, t timed, body []byte) error {
+	ids, err := parseIDs(body, maxOffer)
+	if err != nil {
+		return err
+	}
+	if n := h.neighbour(key); n != nil {
+		n.offers.remove(ids)
+	}
+	codes, stored, wanted := h.judge(ids)
+	defer h.claims.release(wanted...)
+	if err := h.custody(ctx, key, stored); err != nil {
+		return err
+	}
+	if err := t.write(kindAnswer, encodeAnswer(codes)); err != nil || len(wanted) == 0 {
+		return err
+	}
+	codes, got, err := h.takeWanted(ctx, key, t, wanted)
+	if err != nil {
+		return err
+	}
+	if err := h.custody(ctx, key, got); err != nil {
+		return err
+	}
+	return t.write(kindAnswer, encodeAnswer(codes))
+}
+
+// judge decides on the ids of an offer. What it wants is claimed.
+func (h *Host) judge(ids []envelope.ID) (codes []byte, stored, wanted []envelope.ID) {
+	missing := make(map[envelope.ID]bool, len(ids))
+	for _, id := range h.o.Spool.Missing(ids) {
+		missing[id] = true
+	}
+	codes = make([]byte, len(ids))
+	for i, id := range ids {
+		switch {
+		case !missing[id]:
+			codes[i] = codeStored
+			stored = append(stored, id)
+		case h.claims.claim(id):
+			codes[i] = codeWant
+			wanted = append(wanted, id)
+		default:
+			codes[i] = codeLater
+		}
+	}
+	return codes, stored, wanted
+}
+
+// takeWanted reads the wanted envelopes in their order and stores them, some at a
+// time. It returns the second answer and what is stored now.
+func (h *Host) takeWanted(ctx context.Context, from noise.PublicKey, t timed, wanted []envelope.ID) (codes []byte, stored []envelope.ID, err error) {
+	codes = bytes.Repeat([]byte{codeRefused}, len(wanted))
+	var batch []*envelope.Envelope
+	var places []int
+	size := 0
+	put := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		results, err := h.o.Spool.Put(ctx, from, batch)
+		if err != nil {
+			return err
+		}
+		for i, r := range results {
+			if r.Err == nil {
+				codes[places[i]] = codeStored
+				stored = append(stored, wanted[places[i]])
+			}
+		}
+		batch, places, size = nil, nil, 0
+		return nil
+	}
+	for i, id := range wanted {
+		e, err := readEnvelope(t, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		if e == nil {
+			continue
+		}
+		batch, places, size = append(batch, e), append(places, i), size+len(e.Sealed)
+		if size >= putBytes {
+			if err := put(); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return codes, stored, put()
+}
+
+// readEnvelope reads the envelope of an id; nil: the neighbour has it no more.
+func readEnvelope(t timed, id envelope.ID) (*envelope.Envelope, error) {
+	m, err := t.read(envelope.MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	switch m.kind {
+	case kindGone:
+		if !bytes.Equal(m.body, id[:]) {
+			return nil, foreign("gone is what was not asked for")
+		}
+		return nil, nil
+	case kindEnvelope:
+		e, err := envelope.Parse(m.body)
+		if err != nil {
+			return nil, foreign("%v", err)
+		}
+		if e.ID() != id {
+			return nil, foreign("envelope that was not asked for")
+		}
+		return e, nil
+	default:
+		return nil, foreign("message %d where an envelope is due", m.kind)
+	}
+}
