@@ -1,0 +1,74 @@
+package store
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+)
+
+// valueThreshold is the length from which Badger keeps a value in its value log
+// rather than in the tree: every envelope, so that its bytes are written once and not
+// again with each compaction. No other record of ours is that long, but blocks of a
+// passport may be.
+const valueThreshold = 1 << 10
+
+// badgerOptions are sized for a node that must idle in a few MiB on a small board.
+//
+// SyncWrites, and not db.Sync after each batch, for two reasons found in the source of
+// v4.9.6. db.Sync syncs the newest value log file and the newest memtable alone: what
+// went to a file that was completed meanwhile, by our own batch or by the rewriting of
+// garbage, would be acknowledged without being synced (value.go, toDisk; db.go,
+// ensureRoomForWrite). And with SyncWrites the value log is synced before the pointers
+// to it are written. It costs a second sync per batch, of a file that is seldom long.
+//
+// Without compression Badger reads blocks and indices from the mapped files, so both
+// caches can be off; their memory is the page cache's to take back.
+// DetectConflicts is off since there is a single writer, the committer.
+func badgerOptions(dir string, log *badgerLog) badger.Options {
+	return badger.DefaultOptions(dir).
+		WithSyncWrites(true).
+		WithDetectConflicts(false).
+		WithLogger(log).
+		WithMetricsEnabled(false).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithMemTableSize(8 << 20).
+		WithNumMemtables(2).
+		WithValueThreshold(valueThreshold).
+		WithValueLogFileSize(64 << 20).
+		WithNumLevelZeroTables(2).
+		WithNumLevelZeroTablesStall(4).
+		WithBaseTableSize(2 << 20).
+		WithBaseLevelSize(8 << 20).
+		WithNumCompactors(2)
+}
+
+// badgerLog hands Badger's log on, and remembers the one failure that Badger reports
+// nowhere else: valueLog.write only logs it when syncing the value log fails, and
+// would let us acknowledge what is not on the disk.
+type badgerLog struct {
+	log        *slog.Logger
+	syncFailed atomic.Bool
+}
+
+func (l *badgerLog) Errorf(format string, args ...any) {
+	if strings.Contains(format, "curlf sync") {
+		l.syncFailed.Store(true)
+	}
+	l.log.Error("badger: " + line(format, args))
+}
+
+func (l *badgerLog) Warningf(format string, args ...any) { l.log.Warn("badger: " + line(format, args)) }
+
+// Infof is for debugging: opening alone says ten lines.
+func (l *badgerLog) Infof(format string, args ...any)  { l.log.Debug("badger: " + line(format, args)) }
+func (l *badgerLog) Debugf(format string, args ...any) {}
+
+func line(format string, args []any) string {
+	return strings.TrimSpace(fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,213 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// Bounds of one batch. Bytes count with the bodies of envelopes: a batch of that size
+// is written in a fraction of a second even on a memory card, so nobody waits long for
+// others. Badger's own limits (15 % of the memtable, values in the value log not
+// counted) are kept to 9/10, since it adds a marker and version numbers on its own.
+const (
+	maxBatchWrites = 512
+	maxBatchBytes  = 4 << 20
+	entryOverhead  = 12
+)
+
+// Errors of writes.
+var (
+	// ErrClosed is returned by every method after Close.
+	ErrClosed = errors.New("store is closed")
+	// ErrFailed is wrapped by every write after a commit that failed.
+	ErrFailed = errors.New("store takes no writes until the node is started again, since a write to the disk failed")
+	// ErrTooLarge is returned by a write that does not fit into one transaction.
+	ErrTooLarge = errors.New("too much for one write")
+)
+
+// write is a change that waits for the committer.
+type write struct {
+	change func(*tx) error
+	taken  atomic.Bool // by the committer, or by the caller that gave up
+	err    error       // of change
+	after  []func()
+	done   chan error // buffered
+}
+
+// update has the committer apply change and returns when it is synced. change runs in
+// the committer's goroutine, possibly never if ctx ends before; what it leaves in
+// variables of its caller may be read if, and only if, update returned nil or the
+// error that change returned.
+func (s *Store) update(ctx context.Context, change func(*tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !s.enter() {
+		return ErrClosed
+	}
+	defer s.leave()
+	w := &write{change: change, done: make(chan error, 1)}
+	select {
+	case s.writes <- w:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+		if w.taken.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
+		return <-w.done
+	}
+}
+
+// commitWrites is the committer: the only goroutine that writes. It ends when the
+// channel is closed and empty.
+func (s *Store) commitWrites() {
+	defer close(s.committed)
+	batch := make([]*write, 0, maxBatchWrites)
+	for w := range s.writes {
+		batch = append(batch[:0], w)
+		for more := true; more && len(batch) < maxBatchWrites; {
+			select {
+			case w, ok := <-s.writes:
+				if more = ok; ok {
+					batch = append(batch, w)
+				}
+			default:
+				more = false
+			}
+		}
+		s.commitBatch(batch)
+	}
+}
+
+// commitBatch applies the writes in order, in one transaction if they fit.
+func (s *Store) commitBatch(batch []*write) {
+	b := &openBatch{store: s}
+	for _, w := range batch {
+		if w.taken.CompareAndSwap(false, true) {
+			b.apply(w)
+		}
+	}
+	b.commit()
+}
+
+// openBatch is the transaction that the committer is filling.
+type openBatch struct {
+	store              *Store
+	txn                *badger.Txn
+	writes             []*write
+	count, size, bytes int64
+}
+
+// apply runs w on top of what the batch holds. An answer, even a refusal, may rest on
+// an earlier write of the batch: it is given after the commit, like the others'.
+func (b *openBatch) apply(w *write) {
+	if b.txn == nil {
+		b.txn = b.store.db.NewTransaction(true)
+	}
+	t := &tx{txn: b.txn, changes: map[string][]byte{}}
+	if w.err = w.change(t); w.err == nil {
+		w.err = b.add(t)
+	}
+	if w.err == nil {
+		w.after = t.after
+	}
+	b.writes = append(b.writes, w)
+}
+
+// add moves the changes of t into the transaction. If they do not fit, what is there
+// is committed first; t has seen all of that, so its changes are still right.
+func (b *openBatch) add(t *tx) error {
+	count, size, bytes := measure(t.changes)
+	db := b.store.db
+	if b.count > 0 && (b.count+count > db.MaxBatchCount()*9/10 || b.size+size > db.MaxBatchSize()*9/10 || b.bytes+bytes > maxBatchBytes) {
+		b.commit()
+		b.txn = db.NewTransaction(true)
+	}
+	if count > db.MaxBatchCount()*9/10 || size > db.MaxBatchSize()*9/10 {
+		return fmt.Errorf("%w: %d records of %d bytes", ErrTooLarge, count, size)
+	}
+	for k, v := range t.changes {
+		if err := setOrDelete(b.txn, []byte(k), v); err != nil {
+			b.store.fail(err) // half of the write is in the transaction: it must not be committed
+			return b.store.failure()
+		}
+	}
+	b.count, b.size, b.bytes = b.count+count, b.size+size, b.bytes+bytes
+	return nil
+}
+
+// measure counts as Badger does (Entry.estimateSizeAndSetThreshold, Txn.checkSize);
+// bytes is the true sum.
+func measure(changes map[string][]byte) (count, size, bytes int64) {
+	for k, v := range changes {
+		count++
+		bytes += int64(len(k) + len(v))
+		if len(v) >= valueThreshold {
+			size += int64(len(k) + 12 + entryOverhead)
+		} else {
+			size += int64(len(k) + len(v) + entryOverhead)
+		}
+	}
+	return count, size, bytes
+}
+
+func setOrDelete(txn *badger.Txn, key, value []byte) error {
+	if value == nil {
+		return txn.Delete(key)
+	}
+	return txn.Set(key, value)
+}
+
+// commit syncs the transaction and answers its writes.
+func (b *openBatch) commit() {
+	s := b.store
+	err := s.failure()
+	if err == nil && b.count > 0 {
+		if err = b.txn.Commit(); err == nil && s.badgerLog.syncFailed.Load() {
+			err = errors.New("sync of the value log failed")
+		}
+		if err != nil {
+			s.fail(err)
+			err = s.failure()
+		}
+	}
+	if b.txn != nil {
+		b.txn.Discard()
+	}
+	for _, w := range b.writes {
+		if err != nil {
+			w.done <- err
+			continue
+		}
+		for _, f := range w.after {
+			f()
+		}
+		w.done <- w.err
+	}
+	*b = openBatch{store: s}
+}
+
+// fail makes every further write end with ErrFailed. After a failed sync the kernel may
+// report the next one as good although the pages are lost, so trying again would lie.
+func (s *Store) fail(err error) {
+	err = fmt.Errorf("%w: %w", ErrFailed, err)
+	if s.failed.CompareAndSwap(nil, &err) {
+		s.log.Error("store failed", "err", err)
+	}
+}
+
+func (s *Store) failure() error {
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}

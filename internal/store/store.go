@@ -1,0 +1,221 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/asmtp/asmtp/passport"
+)
+
+// schema is the number of the format this package writes.
+const schema = 1
+
+// Errors of Open, and of reading one thing by its name.
+var (
+	// ErrNewer is wrapped when the store was written by a later program.
+	ErrNewer = errors.New("store was written by a newer asmtpd")
+	// ErrLocked is wrapped when another process has the store open.
+	ErrLocked = errors.New("another asmtpd is running")
+	// ErrNotFound is returned when there is no such thing.
+	ErrNotFound = errors.New("not found")
+	// ErrDamaged is wrapped when a record cannot be read.
+	ErrDamaged = errors.New("damaged record")
+)
+
+// Options of a store; the zero value is ready for use.
+type Options struct {
+	Log    *slog.Logger     // nil: none
+	Now    func() time.Time // nil: time.Now
+	Random io.Reader        // nil: crypto/rand; for the generation of the mailboxes
+	// HandleLimit is how many bytes that no device has acknowledged yet one handle
+	// may bring into a mailbox; 0 means DefaultHandleLimit.
+	HandleLimit int64
+}
+
+// DefaultHandleLimit is 256 MiB: what one contact can fill of a mailbox that nobody reads.
+const DefaultHandleLimit = 256 << 20
+
+// Store is a node's store. Its methods may be called concurrently.
+type Store struct {
+	db          *badger.DB
+	log         *slog.Logger
+	badgerLog   *badgerLog
+	now         func() time.Time
+	handleLimit int64
+	generation  uint64
+
+	writes    chan *write
+	committed chan struct{} // closed when the committer has ended
+	failed    atomic.Pointer[error]
+
+	mu     sync.Mutex // guards closed and users
+	idle   *sync.Cond // signalled when users falls to 0
+	users  int        // calls that use db or writes at this moment
+	closed bool
+
+	lastChange atomic.Uint64 // of a passport
+	stamps     stampSource
+	passports  passportCache
+}
+
+// Open opens the store in dir and makes it if it is not there.
+func Open(dir string, o Options) (*Store, error) {
+	o = o.withDefaults()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	blog := &badgerLog{log: o.Log}
+	db, err := badger.Open(badgerOptions(dir, blog))
+	if err != nil {
+		// Badger keeps no error to compare with, only its text (dir_unix.go).
+		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
+			return nil, fmt.Errorf("open store: %w on %s", ErrLocked, dir)
+		}
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	s := &Store{
+		db: db, log: o.Log, badgerLog: blog, now: o.Now, handleLimit: o.HandleLimit,
+		writes: make(chan *write, maxBatchWrites), committed: make(chan struct{}),
+	}
+	s.idle = sync.NewCond(&s.mu)
+	go s.commitWrites()
+	if err := s.start(o.Random); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Random == nil {
+		o.Random = rand.Reader
+	}
+	if o.HandleLimit == 0 {
+		o.HandleLimit = DefaultHandleLimit
+	}
+	return o
+}
+
+// start checks the schema of a store that is there, or sets up a new one, and reads
+// what is kept in memory.
+func (s *Store) start(random io.Reader) error {
+	err := s.update(context.Background(), func(t *tx) error {
+		v, err := t.get(keySchema)
+		if err != nil {
+			return err
+		}
+		if v == nil {
+			return s.create(t, random)
+		}
+		if len(v) != 4 {
+			return fmt.Errorf("schema: %w", ErrDamaged)
+		}
+		if n := binary.BigEndian.Uint32(v); n != schema {
+			return fmt.Errorf("%w: it has format %d, this program knows %d", ErrNewer, n, schema)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.view(func(txn *badger.Txn) error {
+		if s.generation, err = getUint64(txn, keyGeneration); err != nil {
+			return err
+		}
+		change, err := getUint64(txn, keyLastChange)
+		if err != nil {
+			return err
+		}
+		s.lastChange.Store(change)
+		s.stamps.last, err = getUint64(txn, keyStamp)
+		s.stamps.reserved = s.stamps.last
+		return err
+	})
+}
+
+func (s *Store) create(t *tx, random io.Reader) error {
+	var g [8]byte
+	for binary.BigEndian.Uint64(g[:]) == 0 {
+		if _, err := io.ReadFull(random, g[:]); err != nil {
+			return fmt.Errorf("draw the generation: %w", err)
+		}
+	}
+	t.set(keySchema, binary.BigEndian.AppendUint32(nil, schema))
+	t.set(keyGeneration, g[:])
+	return nil
+}
+
+// Close ends all writes that wait, and closes the store. Calls that come later, or
+// from a callback that is still running, get ErrClosed.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	s.closed = true
+	for s.users > 0 {
+		s.idle.Wait()
+	}
+	s.mu.Unlock()
+	close(s.writes)
+	<-s.committed
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return nil
+}
+
+// enter keeps the store open until leave. Badger panics when it is read after Close.
+func (s *Store) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.users++
+	return true
+}
+
+func (s *Store) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users--; s.users == 0 {
+		s.idle.Broadcast()
+	}
+}
+
+// view calls fn with one consistent state of the store.
+func (s *Store) view(fn func(*badger.Txn) error) error {
+	if !s.enter() {
+		return ErrClosed
+	}
+	defer s.leave()
+	txn := s.db.NewTransaction(false)
+	defer txn.Discard()
+	return fn(txn)
+}
+
+// Generation names this life of the mailboxes. It is drawn when the store is made; the
+// numbers of another generation mean nothing in this one.
+func (s *Store) Generation() uint64 { return s.generation }
+
+func (s *Store) clock() passport.Time { return passport.TimeOf(s.now()) }
