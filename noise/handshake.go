@@ -56,10 +56,11 @@ func (p Params) check() error {
 	return nil
 }
 
-func (p Params) state(own *PrivateKey, peer []byte) (*flynn.HandshakeState, error) {
+// state begins a handshake: the initiator's if peer is not nil.
+func (p Params) state(suite flynn.CipherSuite, own flynn.DHKey, peer []byte) (*flynn.HandshakeState, error) {
 	return flynn.NewHandshakeState(flynn.Config{
-		CipherSuite: ed25519Suite, Random: p.Random, Pattern: flynn.HandshakeIK, Initiator: peer != nil,
-		Prologue: p.Prologue, PresharedKey: p.PSK, StaticKeypair: own.pair(), PeerStatic: peer,
+		CipherSuite: suite, Random: p.Random, Pattern: flynn.HandshakeIK, Initiator: peer != nil,
+		Prologue: p.Prologue, PresharedKey: p.PSK, StaticKeypair: own, PeerStatic: peer,
 	})
 }
 
@@ -99,7 +100,7 @@ func Client(ctx context.Context, c net.Conn, p Params, own *PrivateKey, peer Pub
 }
 
 func initiate(c net.Conn, p Params, own *PrivateKey, peer PublicKey, payload []byte) (*Conn, []byte, error) {
-	h, err := p.state(own, peer[:])
+	h, err := p.state(ed25519Suite, own.pair(), peer[:])
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrParams, err)
 	}
@@ -149,7 +150,7 @@ func respond(ctx context.Context, c net.Conn, p Params, own *PrivateKey, gate Ga
 	if _, err := io.ReadFull(c, request); err != nil {
 		return nil, fmt.Errorf("read the first message: %w", err)
 	}
-	h, err := p.state(own, nil)
+	h, err := p.state(ed25519Suite, own.pair(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrParams, err)
 	}

@@ -31,6 +31,8 @@ type writer struct {
 	flushFn  func() // flush, bound once: a go statement with a bound method allocates
 	deadline deadline
 
+	turn sync.Mutex // of one write after the other, so that none is torn by another
+
 	mu     sync.Mutex
 	change sync.Cond // on every change of what follows
 	busy   bool
@@ -67,6 +69,8 @@ func (w *writer) refusal() error {
 func (w *writer) pending() bool { return w.fill != nil || len(w.rest) > 0 }
 
 func (w *writer) write(p []byte) (n int, err error) {
+	w.turn.Lock()
+	defer w.turn.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
@@ -102,6 +106,8 @@ func (w *writer) writeMessage(p []byte) error {
 	if len(p) > MaxMessage {
 		return fmt.Errorf("message of %d bytes, at most %d: %w", len(p), MaxMessage, ErrTooLong)
 	}
+	w.turn.Lock()
+	defer w.turn.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
