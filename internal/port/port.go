@@ -100,9 +100,15 @@ func New(ln net.Listener, o Options) *Port {
 // Addr is the address the port listens on.
 func (p *Port) Addr() net.Addr { return p.ln.Addr() }
 
+// JoinConn is a connection of version [Join]: its peer has the token of the hint.
+type JoinConn struct {
+	*noise.Conn
+	Hint [HintSize]byte
+}
+
 // Listener returns the listener of the authenticated connections of one version, which
-// must have a gate. What its Accept returns is a [*noise.Conn] whose peer is present:
-// its first frame has come.
+// must have a gate. What its Accept returns is a [*noise.Conn], for [Join] a [*JoinConn],
+// whose peer is present: its first frame has come.
 func (p *Port) Listener(v Version) net.Listener { return p.listeners[v] }
 
 // Run serves the port until ctx is done or listening fails. It owns the listener and
@@ -173,7 +179,7 @@ func (p *Port) serve(ctx context.Context, c net.Conn) {
 	}
 	in := &counted{Conn: c}
 	r := Refusal{Addr: c.RemoteAddr()}
-	conn, err := p.handshake(ctx, in, &r)
+	conn, hint, err := p.handshake(ctx, in, &r)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.Err = err
@@ -183,7 +189,7 @@ func (p *Port) serve(ctx context.Context, c net.Conn) {
 		reset(c)
 		return
 	}
-	if err := p.confirm(ctx, c, conn, r.Version); err != nil {
+	if err := p.confirm(ctx, c, conn, r.Version, hint); err != nil {
 		p.o.Log.Debug("connection not confirmed", "addr", r.Addr, "version", r.Version, "key", r.Key.Short(), "err", err)
 		conn.Close()
 	}
@@ -192,28 +198,27 @@ func (p *Port) serve(ctx context.Context, c net.Conn) {
 // handshake reads the version byte and the first message, and answers if the gate
 // admits the peer and the stamp is new. The gate comes first, so that strangers cannot
 // fill the store of stamps.
-func (p *Port) handshake(ctx context.Context, c net.Conn, r *Refusal) (*noise.Conn, error) {
+func (p *Port) handshake(ctx context.Context, c net.Conn, r *Refusal) (conn *noise.Conn, hint []byte, err error) {
 	var first [1]byte
 	if _, err := io.ReadFull(c, first[:]); err != nil {
-		return nil, fmt.Errorf("no first byte: %w", err)
+		return nil, nil, fmt.Errorf("no first byte: %w", err)
 	}
 	r.Version = Version(first[0])
 	gate, ok := p.o.Gates[r.Version]
 	if !ok {
-		return nil, errors.New("no such version is served")
+		return nil, nil, errors.New("no such version is served")
 	}
-	var hint []byte
 	if r.Version == Join {
 		hint = make([]byte, HintSize)
 		if _, err := io.ReadFull(c, hint); err != nil {
-			return nil, fmt.Errorf("read the hint: %w", err)
+			return nil, nil, fmt.Errorf("read the hint: %w", err)
 		}
 	}
 	params, ok := gate.Params(hint)
 	if !ok {
-		return nil, errors.New("no such invitation, or no mesh")
+		return nil, nil, errors.New("no such invitation, or no mesh")
 	}
-	return noise.Server(ctx, c, params, p.o.Key, func(peer noise.PublicKey, payload []byte) ([]byte, error) {
+	conn, err = noise.Server(ctx, c, params, p.o.Key, func(peer noise.PublicKey, payload []byte) ([]byte, error) {
 		r.Key = &peer
 		stamp, err := unpackStamp(payload)
 		if err != nil {
@@ -232,10 +237,11 @@ func (p *Port) handshake(ctx context.Context, c net.Conn, r *Refusal) (*noise.Co
 		}
 		return reply, nil
 	})
+	return conn, hint, err
 }
 
 // confirm waits for the first frame of conn and hands conn on.
-func (p *Port) confirm(ctx context.Context, c net.Conn, conn *noise.Conn, v Version) error {
+func (p *Port) confirm(ctx context.Context, c net.Conn, conn *noise.Conn, v Version, hint []byte) error {
 	if err := c.SetDeadline(time.Now().Add(confirmLimit)); err != nil {
 		return err
 	}
@@ -246,6 +252,9 @@ func (p *Port) confirm(ctx context.Context, c net.Conn, conn *noise.Conn, v Vers
 	}
 	if err := c.SetDeadline(time.Time{}); err != nil {
 		return err
+	}
+	if v == Join {
+		return p.listeners[v].put(ctx, &JoinConn{conn, [HintSize]byte(hint)})
 	}
 	return p.listeners[v].put(ctx, conn)
 }

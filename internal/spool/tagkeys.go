@@ -207,3 +207,16 @@ func (s *Spool) DeregisterTagKeys(ctx context.Context, user passport.ID, handles
 
 // Keys returns how many tag keys are registered.
 func (s *Spool) Keys() int { return s.keys.matcher.Len() }
+
+// UserKeys returns how many tag keys a user has registered. It looks at all keys: it is
+// there for a status that a person asks for.
+func (s *Spool) UserKeys(user passport.ID) (n int) {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	for m := range s.keys.keys {
+		if m.User == user {
+			n++
+		}
+	}
+	return n
+}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"testing"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/asmtp/asmtp/envelope"
 )
 
 // SetSchema writes the number of the format of a closed store.
@@ -25,3 +28,33 @@ func (s *Store) Drop(kind byte) error {
 
 // Fail has the next commit behave as if its sync had failed.
 func (s *Store) Fail() { s.badgerLog.Errorf("Error while curlf sync: %v\n", io.ErrShortWrite) }
+
+// Bare is Badger with our options and without the committer.
+type Bare struct{ db *badger.DB }
+
+// OpenBare opens one for a benchmark.
+func OpenBare(b *testing.B, dir string) Bare {
+	db, err := badger.Open(badgerOptions(dir, &badgerLog{log: slog.New(slog.DiscardHandler)}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	return Bare{db}
+}
+
+// Put writes what PutEnvelopes writes for a new envelope, in a transaction of its own.
+func (b Bare) Put(e *envelope.Envelope) error {
+	id := e.ID()
+	return b.db.Update(func(txn *badger.Txn) error {
+		for _, r := range []struct{ k, v []byte }{
+			{bodyKey(id), e.Bytes()},
+			{indexKey(id), (&index{expires: e.Expires}).bytes()},
+			{dueKey(e.Expires, id), nil},
+		} {
+			if err := txn.Set(r.k, r.v); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

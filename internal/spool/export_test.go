@@ -1,0 +1,4 @@
+package spool
+
+// Expire is one round of Run.
+var Expire = (*Spool).expire
