@@ -5,7 +5,10 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 LDFLAGS = -s -w -X github.com/asmtp/asmtp/internal/version.Version=$(VERSION) -X github.com/asmtp/asmtp/internal/version.Commit=$(COMMIT)
-BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+# Without grpcnotrace, gRPC brings in html/template, which keeps the linker from leaving
+# out unused methods: 24.4 MB instead of 19.7 MB for asmtpd.
+TAGS = grpcnotrace
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 1m
 
 .PHONY: help build demo test race bench fuzz generate lint release clean

@@ -75,7 +75,7 @@ func build(dist, program string, p platform, ldflags string) error {
 	if p.os == "windows" {
 		name += ".exe"
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", ldflags, "-o", name, "./"+program)
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", ldflags, "-o", name, "./"+program)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+p.os, "GOARCH="+p.arch, "GOARM="+p.arm)
 	cmd.Stderr = os.Stderr
 	fmt.Println("build", name)

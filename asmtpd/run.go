@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/asmtp/asmtp/config"
+	"github.com/asmtp/asmtp/internal/clock"
+	"github.com/asmtp/asmtp/internal/control"
+	"github.com/asmtp/asmtp/internal/node"
+	"github.com/asmtp/asmtp/internal/version"
+	"github.com/asmtp/asmtp/mesh"
+)
+
+// runConfig runs the node of a configuration file.
+func runConfig(ctx context.Context, file string) error {
+	c, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	password, err := keyPassword(c.Secret.PasswordFile)
+	if err != nil {
+		return err
+	}
+	return runNode(ctx, c, password, "", nil)
+}
+
+// runNode runs a node until ctx is done. ready, if not nil, is called once the node
+// listens, with its id and address. join is the text of an invitation, or empty.
+func runNode(ctx context.Context, c *config.Config, password, join string, ready func(id, addr string)) (err error) {
+	key, err := loadKey(c.Secret.Entropy, password)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Level()}))
+	n, err := node.Open(ctx, node.Options{
+		Key: key, Data: c.Storage.Path, Listen: c.Network.ListenAddress, Public: c.Public(),
+		Users: c.Users, Peers: peersOf(c), Join: join,
+		Version: version.Version, Now: clock.Now, Log: log,
+	})
+	if err != nil {
+		return inUse(err, c)
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	log.Info("ready", "id", n.ID(), "addr", n.Addr())
+	if ready != nil {
+		ready(n.ID().String(), n.Addr())
+	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	reloading, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		reload(reloading, hangups, c.Path(), n, log)
+	}()
+	defer func() { stop(); <-done }()
+	return n.Run(ctx)
+}
+
+// reload takes users and peers from the file again at each SIGHUP. A file that has
+// become bad changes nothing.
+func reload(ctx context.Context, hangups <-chan os.Signal, file string, n *node.Node, log *slog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+		}
+		c, err := config.Load(file)
+		if err != nil {
+			log.Error("configuration not read again, nothing changed", "err", err)
+			continue
+		}
+		n.Reload(c.Users, peersOf(c))
+		log.Info("users and peers read again", "users", len(c.Users), "peers", len(c.Network.Peers))
+	}
+}
+
+func peersOf(c *config.Config) []node.Peer {
+	peers := make([]node.Peer, len(c.Network.Peers))
+	for i, p := range c.Network.Peers {
+		peers[i] = node.Peer{ID: p.ID, Address: p.Address}
+	}
+	return peers
+}
+
+// inUse says which setting to change when the port is taken.
+func inUse(err error, c *config.Config) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return hintError{err, fmt.Sprintf("another program, perhaps another asmtpd, has this port; change network.listen_address in %s", c.Path())}
+	}
+	return err
+}
+
+// exitCode is the promise of the package comment.
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case isUsage(err):
+		return 2
+	case errors.Is(err, control.ErrNotRunning):
+		return 3
+	case errors.Is(err, control.ErrDenied):
+		return 4
+	}
+	return 1
+}
+
+func isUsage(err error) bool {
+	_, ok := errors.AsType[usageError](err)
+	return ok
+}
+
+// hints returns what the user can do about err, most likely first.
+func hints(err error) []string {
+	if h, ok := errors.AsType[hintError](err); ok {
+		return []string{h.hint}
+	}
+	if e, ok := errors.AsType[*mesh.WrongKindError](err); ok {
+		return []string{"this line belongs to another command: " + e.Command}
+	}
+	switch {
+	case errors.Is(err, control.ErrNotRunning):
+		return []string{`is the node running? start it with "asmtpd up"`, "another data folder? give --data DIR or --config FILE"}
+	case errors.Is(err, mesh.ErrMistyped):
+		return []string{"copy the line again, from its first to its last character"}
+	case errors.Is(err, mesh.ErrCut):
+		return []string{"the end of the line is missing: copy it again, in quotes"}
+	case errors.Is(err, mesh.ErrEnded):
+		return []string{`ask for a new one: "asmtpd mesh invite" at the inviting node`}
+	case errors.Is(err, control.ErrDenied):
+		return []string{"the node belongs to another user of this machine: become that user or root"}
+	}
+	return nil
+}
