@@ -40,6 +40,8 @@ type Host struct {
 	book   *book
 	claims *claims
 
+	timeout time.Duration // messageTimeout but in tests
+
 	// ctx ends with Close; wg counts what runs under it.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -64,7 +66,7 @@ func New(o Options) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{
-		o: o, log: o.Log, self: o.Key.Public(), book: newBook(), claims: newClaims(o.Now),
+		o: o, log: o.Log, self: o.Key.Public(), book: newBook(), claims: newClaims(o.Now), timeout: messageTimeout,
 		neighbours: map[noise.PublicKey]*neighbour{}, streams: map[streamOf]int{},
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())

@@ -28,11 +28,12 @@ type timed struct {
 		SetReadDeadline(time.Time) error
 		SetWriteDeadline(time.Time) error
 	}
+	limit time.Duration // for one message
 }
 
 // write sends a message.
 func (t timed) write(kind byte, body []byte) error {
-	if err := t.s.SetWriteDeadline(time.Now().Add(messageTimeout)); err != nil {
+	if err := t.s.SetWriteDeadline(time.Now().Add(t.limit)); err != nil {
 		return err
 	}
 	return writeMessage(t.s, kind, body)
@@ -40,7 +41,7 @@ func (t timed) write(kind byte, body []byte) error {
 
 // read reads a message that the other side owes us.
 func (t timed) read(limit int) (message, error) {
-	if err := t.s.SetReadDeadline(time.Now().Add(messageTimeout)); err != nil {
+	if err := t.s.SetReadDeadline(time.Now().Add(t.limit)); err != nil {
 		return message{}, err
 	}
 	m, err := readMessage(t.s, limit)
@@ -69,7 +70,7 @@ func (t timed) next(limit int) (message, error) {
 	if _, err := io.ReadFull(t.s, head[:1]); err != nil {
 		return message{}, err
 	}
-	if err := t.s.SetReadDeadline(time.Now().Add(messageTimeout)); err != nil {
+	if err := t.s.SetReadDeadline(time.Now().Add(t.limit)); err != nil {
 		return message{}, err
 	}
 	if _, err := io.ReadFull(t.s, head[1:]); err != nil {
@@ -95,7 +96,7 @@ func (h *Host) handle(id protocol.ID, serve func(ctx context.Context, key noise.
 		defer h.leaveStream(streamOf{key, id})
 		stop := context.AfterFunc(h.ctx, func() { s.Reset() })
 		defer stop()
-		err = serve(h.ctx, key, timed{s})
+		err = serve(h.ctx, key, timed{s, h.timeout})
 		if err == nil || err == io.EOF {
 			s.Close()
 			return
@@ -155,7 +156,7 @@ func (n *neighbour) onStream(id protocol.ID, session func(ctx context.Context, t
 	}
 	stop := context.AfterFunc(n.ctx, func() { s.Reset() })
 	defer stop()
-	if err := session(n.ctx, timed{s}); err != nil {
+	if err := session(n.ctx, timed{s, n.h.timeout}); err != nil {
 		s.Reset()
 		return err
 	}

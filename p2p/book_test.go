@@ -1,0 +1,189 @@
+package p2p
+
+import (
+	"encoding/binary"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/noise"
+)
+
+var start = time.Unix(1_800_000_000, 0)
+
+// A peer that does not answer is dialled after 1 s, then after twice as long each
+// time up to 5 min, less up to half of it.
+func TestBackoff(t *testing.T) {
+	b, now, k := newBook(), start, key(1)
+	b.learn(k, []string{"a:1"}, true, now)
+	want := time.Second
+	for range 15 {
+		keys, _ := b.due(now, 3)
+		if !slices.Equal(keys, []noise.PublicKey{k}) {
+			t.Fatalf("after %v nobody is due", now.Sub(start))
+		}
+		if again, _ := b.due(now, 3); len(again) != 0 {
+			t.Fatal("dialled twice at once")
+		}
+		b.failed(k, now)
+		keys, next := b.due(now, 3)
+		if pause := next.Sub(now); len(keys) != 0 || pause < want/2 || pause > want {
+			t.Fatalf("pause of %v, want about %v", pause, want)
+		}
+		now, want = next, min(2*want, 5*time.Minute)
+	}
+	// Something new about it makes it due at once, and begin anew.
+	if b.learn(k, []string{"a:1"}, false, now) {
+		t.Error("a known address counts as new")
+	}
+	b.failed(k, now)
+	if !b.learn(k, []string{"b:1"}, false, now) {
+		t.Error("a new address does not count")
+	}
+	if keys, _ := b.due(now, 3); len(keys) != 1 {
+		t.Fatal("not due after a new address")
+	}
+	b.failed(k, now)
+	if _, next := b.due(now, 3); next.Sub(now) > time.Second {
+		t.Errorf("pause of %v after a new address", next.Sub(now))
+	}
+}
+
+// A connection that lasts ends the backoff, one that does not leaves it.
+func TestBackoffEndsWithALastingConnection(t *testing.T) {
+	for lasted, long := range map[time.Duration]bool{time.Second: true, time.Hour: false} {
+		b, now, k := newBook(), start, key(1)
+		b.learn(k, []string{"a:1"}, true, now)
+		for range 8 {
+			b.failed(k, now)
+		}
+		b.connected(k, now)
+		now = now.Add(lasted)
+		b.disconnected(k, now)
+		if _, next := b.due(now, 3); (next.Sub(now) > time.Minute) != long {
+			t.Errorf("pause of %v after a connection of %v", next.Sub(now), lasted)
+		}
+	}
+}
+
+// In a small mesh a node dials all, in a large one it stops at six neighbours.
+func TestTargetDegree(t *testing.T) {
+	for members, want := range map[int]int{8: 8, 9: 6, 100: 6} {
+		b := newBook()
+		for i := range members {
+			b.learn(key(byte(i+1)), []string{"a:1"}, true, start)
+		}
+		b.learn(key(200), nil, true, start) // nobody knows where it is
+		b.connected(key(1), start)
+		keys, _ := b.due(start, members)
+		if len(keys)+1 != want {
+			t.Errorf("%d members: %d neighbours, want %d", members, len(keys)+1, want)
+		}
+	}
+}
+
+// What a peer says of itself stays, however much others say of it.
+func TestHearsayDoesNotPushOut(t *testing.T) {
+	b, k := newBook(), key(1)
+	b.learn(k, []string{"old:1"}, false, start)
+	b.learn(k, []string{"own:1", "own:2"}, true, start)
+	for i := range 100 {
+		b.learn(k, []string{"lie:" + string(rune('a'+i%26))}, false, start)
+	}
+	addresses := b.addresses(k)
+	if len(addresses) != maxPerPeer || !slices.Equal(addresses[:2], []string{"own:1", "own:2"}) {
+		t.Errorf("addresses %v", addresses)
+	}
+	b.learn(k, []string{"moved:1"}, true, start)
+	if addresses := b.addresses(k); addresses[0] != "moved:1" || len(addresses) != maxPerPeer {
+		t.Errorf("after a move %v", addresses)
+	}
+}
+
+// The book has a bound, whoever fills it.
+func TestBookIsBounded(t *testing.T) {
+	b := newBook()
+	for i := range 2 * maxContacts {
+		var k noise.PublicKey
+		binary.BigEndian.PutUint32(k[:], uint32(i))
+		b.learn(k, []string{"a:1"}, false, start)
+		b.version(k, "v")
+		b.connected(k, start)
+	}
+	if n := len(b.peers()); n != maxContacts {
+		t.Errorf("%d contacts", n)
+	}
+}
+
+func number(i int) (id envelope.ID) {
+	binary.BigEndian.PutUint32(id[:], uint32(i))
+	return id
+}
+
+// Small classes are offered first, in offers that ask for no more than 1 MiB.
+func TestOffersSmallFirst(t *testing.T) {
+	o := newOffers()
+	for i := range 1000 {
+		o.add(offered{number(i), i % 4})
+	}
+	o.add(offered{number(0), 0}) // known
+	o.remove([]envelope.ID{number(4), number(5)})
+	class, count := 0, 0
+	for batch := o.take(); len(batch) > 0; batch = o.take() {
+		size := 0
+		for _, item := range batch {
+			if item.class < class || item.id == number(4) {
+				t.Fatalf("%v after class %d", item, class)
+			}
+			class = item.class
+			size += envelope.Sizes[class]
+		}
+		if len(batch) > maxOffer || size > maxBatchBytes {
+			t.Fatalf("offer of %d ids, %d bytes", len(batch), size)
+		}
+		count += len(batch)
+	}
+	if count != 998 {
+		t.Errorf("%d ids offered, want 998", count)
+	}
+}
+
+// Beyond a bound ids are not kept but the store is read again, so nothing is lost.
+func TestOffersOverflowIntoAWalk(t *testing.T) {
+	o := newOffers()
+	o.walkedTo(walked)
+	if _, ok := o.nextWalk(); ok {
+		t.Fatal("walk without a reason")
+	}
+	for i := range maxPending + 1 {
+		o.add(offered{number(i), 0})
+	}
+	if len(o.pending) != maxPending {
+		t.Errorf("%d ids wait", len(o.pending))
+	}
+	if w, ok := o.nextWalk(); !ok || w != (walk{}) {
+		t.Errorf("walk %v, %v", w, ok)
+	}
+}
+
+// An envelope that one neighbour is asked for can be claimed again when that took
+// too long, and there is a bound on how many are.
+func TestClaims(t *testing.T) {
+	now := start
+	c := newClaims(func() time.Time { return now })
+	if !c.claim(number(1)) || c.claim(number(1)) {
+		t.Fatal("claimed twice")
+	}
+	now = now.Add(claimTime)
+	if !c.claim(number(1)) {
+		t.Error("still claimed after its time")
+	}
+	c.release(number(1))
+	for i := range maxClaims {
+		c.claim(number(i))
+	}
+	if c.claim(number(maxClaims)) {
+		t.Error("no bound")
+	}
+}
