@@ -49,26 +49,28 @@ func BenchmarkTransport(b *testing.B) {
 	rand.Read(pattern)
 	for range b.N {
 		for _, load := range loads {
-			speeds := make([][]float64, len(transports))
+			speeds, cpu := make([][]float64, len(transports)), make([][]float64, len(transports))
 			for round := range rounds {
 				for i := range transports {
 					i = (i + round) % len(transports)
+					before := cpuTime()
 					took, err := carry(transports[i], pattern, load.write, load.total)
 					if err != nil {
 						b.Fatalf("%s: %v", transports[i].name, err)
 					}
 					speeds[i] = append(speeds[i], float64(load.total)/1e6/took.Seconds())
+					cpu[i] = append(cpu[i], float64(cpuTime()-before)/float64(load.total))
 				}
 			}
-			report(transports, speeds, load.write, load.atLeast)
+			report(transports, speeds, cpu, load.write, load.atLeast)
 		}
 	}
 }
 
-func report(transports []secured, speeds [][]float64, write int, atLeast float64) {
+func report(transports []secured, speeds, cpu [][]float64, write int, atLeast float64) {
 	fmt.Printf("\nwrites of %d bytes, %d rounds; MB/s, and ours divided by it in the same round\n", write, rounds)
 	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "transport\tmedian\tsmallest\tlargest\tratio median\tsmallest\tlargest\tasked\t")
+	fmt.Fprintln(t, "transport\tmedian\tsmallest\tlargest\tratio median\tsmallest\tlargest\tasked\tcpu ns/B\t")
 	for i, s := range transports {
 		asked := ""
 		if i == 1 || i == 2 {
@@ -80,7 +82,8 @@ func report(transports []secured, speeds [][]float64, write int, atLeast float64
 		}
 		m, lo, hi := spread(speeds[i])
 		rm, rlo, rhi := spread(ratios)
-		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%s\t\n", s.name, m, lo, hi, rm, rlo, rhi, asked)
+		c, _, _ := spread(cpu[i])
+		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%s\t%.2f\t\n", s.name, m, lo, hi, rm, rlo, rhi, asked, c)
 	}
 	t.Flush()
 }

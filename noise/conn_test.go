@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -449,6 +450,45 @@ func TestFramesAllocateNothing(t *testing.T) {
 			t.Errorf("%d bytes: %.0f allocations", size, n)
 		}
 	}
+}
+
+// A node holds many connections; at rest, after traffic, each is small.
+func TestConnAtRestIsSmall(t *testing.T) {
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC() // empties the pools of buffers
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	const n = 200
+	buf := make([]byte, 100_000)
+	sent := stockFrames(keyBA, buf[:50_000], buf[:50_000])
+	conns := make([]*noise.Conn, 0, n)
+	before := heap()
+	for range n {
+		w := newWire(nil)
+		c := noise.NewTestConn(w, keyAB, keyBA)
+		if _, err := c.Write(buf); err != nil {
+			t.Fatal(err)
+		}
+		w.in = bytes.NewBuffer(sent)
+		w.Reader = w.in
+		if _, err := io.ReadFull(c, buf); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(buf); err != io.EOF { // the read in which it would wait
+			t.Fatal(err)
+		}
+		w.out = bytes.Buffer{}
+		conns = append(conns, c)
+	}
+	each := (heap() - before) / n
+	t.Logf("%d bytes each", each)
+	if each > 3<<10 {
+		t.Errorf("a connection at rest holds %d bytes", each)
+	}
+	runtime.KeepAlive(conns)
 }
 
 // Two handshakes with the same keys have nothing in common.

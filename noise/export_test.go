@@ -70,3 +70,10 @@ func IKX25519(p Params, randomA, randomB io.Reader, initiator, responder *Shared
 func NewTestConn(c net.Conn, send, receive [32]byte) *Conn {
 	return newConn(c, PublicKey{}, make([]byte, 64), send, receive)
 }
+
+// WithPublic is k under another name.
+func WithPublic(k *PrivateKey, public PublicKey) *PrivateKey {
+	other := *k
+	other.public = public
+	return &other
+}

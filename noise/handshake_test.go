@@ -10,6 +10,8 @@ import (
 	"testing/iotest"
 	"time"
 
+	"filippo.io/edwards25519"
+
 	"github.com/asmtp/asmtp/noise"
 )
 
@@ -161,6 +163,31 @@ func TestServerAnswersNothingToWhomItRefuses(t *testing.T) {
 	for _, c := range cases {
 		if _, resp, err := serve(p, bob, c.request, c.gate); !errors.Is(err, c.want) || len(resp) > 0 {
 			t.Errorf("%s: %v, %d bytes answered", c.name, err, len(resp))
+		}
+	}
+}
+
+// Adding a point of small order to one's public key gives another name with the same
+// common secrets, so the handshake itself works: the server has to look.
+func TestServerRefusesSecondNameOfKey(t *testing.T) {
+	name := alice.Public()
+	p, err := new(edwards25519.Point).SetBytes(name[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	orderTwo, err := new(edwards25519.Point).SetBytes(append(append([]byte{0xec}, bytes.Repeat([]byte{0xff}, 30)...), 0x7f))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := noise.WithPublic(alice, noise.PublicKey(p.Add(p, orderTwo).Bytes()))
+	for kind, p := range params {
+		req := request(t, p, other, bob.Public(), make([]byte, p.PayloadA))
+		_, resp, err := serve(p, bob, req, func(noise.PublicKey, []byte) ([]byte, error) {
+			t.Error("the gate is asked")
+			return make([]byte, p.PayloadB), nil
+		})
+		if !errors.Is(err, noise.ErrKey) || len(resp) > 0 {
+			t.Errorf("%s: %v, %d bytes answered", kind, err, len(resp))
 		}
 	}
 }

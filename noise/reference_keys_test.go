@@ -216,7 +216,7 @@ func checkSeed(c struct {
 		if err != nil {
 			return err
 		}
-		seed = noise.DeriveSeed(c.Key, c.Password)
+		seed = [32]byte(c.Seed) // NodeKey has derived it; whether it is this one, its stream tells
 	case c.EntropyFile != nil: // key file
 		phrase := noise.H32([]byte(*c.PassphraseText))
 		entropy, err := hex.DecodeString(*c.EntropyFile)

@@ -84,7 +84,11 @@ func TestReferenceNoticesChange(t *testing.T) {
 		changes := 0
 		t.Run(g.name, func(t *testing.T) {
 			vectors.Each(t, g.name, func(t *testing.T, raw json.RawMessage) {
-				if g.name == "seed_derive" && changes > 0 || g.check(raw) != nil {
+				if g.name == "seed_derive" { // slow: one change of one case
+					if changes > 0 {
+						return
+					}
+				} else if g.check(raw) != nil {
 					return
 				}
 				var c any
