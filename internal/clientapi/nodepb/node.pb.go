@@ -1108,7 +1108,8 @@ func (x *Refusal) GetText() string {
 
 type WatchCustodyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ids           []byte                 `protobuf:"bytes,1,opt,name=ids,proto3" json:"ids,omitempty"` // at most 1024 of 32 bytes, one after the other
+	Ids           []byte                 `protobuf:"bytes,1,opt,name=ids,proto3" json:"ids,omitempty"`        // at most 1024 of 32 bytes, one after the other
+	Follow        bool                   `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"` // in any of the messages
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1148,6 +1149,13 @@ func (x *WatchCustodyRequest) GetIds() []byte {
 		return x.Ids
 	}
 	return nil
+}
+
+func (x *WatchCustodyRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
 }
 
 type WatchCustodyReply struct {
@@ -1534,9 +1542,10 @@ const file_internal_clientapi_nodepb_node_proto_rawDesc = "" +
 	"\aRefusal\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x124\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1c.asmtp.node.v1.RefusalReasonR\x06reason\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"'\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"?\n" +
 	"\x13WatchCustodyRequest\x12\x10\n" +
-	"\x03ids\x18\x01 \x01(\fR\x03ids\"9\n" +
+	"\x03ids\x18\x01 \x01(\fR\x03ids\x12\x16\n" +
+	"\x06follow\x18\x02 \x01(\bR\x06follow\"9\n" +
 	"\x11WatchCustodyReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\"[\n" +

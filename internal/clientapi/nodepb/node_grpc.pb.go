@@ -61,8 +61,8 @@ type NodeClient interface {
 	// it accepted is on disk. Only then may the next offer come.
 	Submit(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubmitRequest, SubmitReply], error)
 	// WatchCustody sends how many other nodes confirmed that they store an envelope:
-	// at once for every id, and again with every change. The client names ids in as
-	// many messages as it likes, then closes its side.
+	// once for every id, then, if the caller follows, again with every change. The
+	// client names ids in as many messages as it likes, then closes its side.
 	WatchCustody(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchCustodyRequest, WatchCustodyReply], error)
 	// Sync sends the mailbox after a number, then one message that says the caller is
 	// up to date, then, if the caller follows, what arrives from then on.
@@ -219,8 +219,8 @@ type NodeServer interface {
 	// it accepted is on disk. Only then may the next offer come.
 	Submit(grpc.BidiStreamingServer[SubmitRequest, SubmitReply]) error
 	// WatchCustody sends how many other nodes confirmed that they store an envelope:
-	// at once for every id, and again with every change. The client names ids in as
-	// many messages as it likes, then closes its side.
+	// once for every id, then, if the caller follows, again with every change. The
+	// client names ids in as many messages as it likes, then closes its side.
 	WatchCustody(grpc.BidiStreamingServer[WatchCustodyRequest, WatchCustodyReply]) error
 	// Sync sends the mailbox after a number, then one message that says the caller is
 	// up to date, then, if the caller follows, what arrives from then on.
