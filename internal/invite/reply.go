@@ -46,8 +46,8 @@ var (
 	ErrFormat = errors.New("not a reply to an invitation")
 	// ErrUsed is for a line that was used as often as it may be.
 	ErrUsed = errors.New("the invitation was used up")
-	// ErrEnded is for a line whose time is over by the host's clock.
-	ErrEnded = errors.New("the invitation has ended")
+	// ErrEnded is for a line whose time is over, here by the host's clock.
+	ErrEnded = mesh.ErrEnded
 	// ErrNotAllowed is for a line of the other kind, or a host that may not let in
 	// any more.
 	ErrNotAllowed = errors.New("the inviting node may not let this one in")
