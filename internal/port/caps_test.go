@@ -128,3 +128,25 @@ func TestFloodDoesNotTouchWhoWasLetIn(t *testing.T) {
 		stop()
 	})
 }
+
+// A stranger can make the node read 64 KiB, and no more.
+func TestNoMoreThan64KiBAreRead(t *testing.T) {
+	for name, begin := range map[string][]byte{"garbage": nil, "a version byte": {2}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e, ln := newEnv(t), newMemory()
+				_, stop := run(t, ln, e.options(t))
+				c, err := ln.dial("192.0.2.1:1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				n, err := c.Write(append(begin, make([]byte, 1<<20)...))
+				if err == nil || n < 60<<10 || n > 65<<10 {
+					t.Errorf("%d bytes were read, %v; want about 64 KiB", n, err)
+				}
+				stop()
+			})
+		})
+	}
+}

@@ -3,8 +3,8 @@ package port_test
 import (
 	"bytes"
 	"io"
-	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/asmtp/asmtp/internal/port"
@@ -29,13 +29,12 @@ func FuzzUnpackCertificate(f *testing.F) {
 	})
 }
 
-// FuzzPort: whatever comes first on a connection, nothing is answered.
+// FuzzPort: whatever comes first on a connection, nothing is answered, and it ends
+// when its hold does. Each input has a port and a false clock of its own.
 func FuzzPort(f *testing.F) {
-	e, ln := newEnv(f), newMemory()
+	e := newEnv(f)
 	o := e.options(f)
 	o.OnRefuse = nil
-	o.HoldMin, o.HoldMax = 2*time.Millisecond, 3*time.Millisecond
-	run(f, ln, o)
 	f.Add([]byte(nil))
 	for _, p := range e.probes(f, nil) {
 		if len(p.bytes) < 2000 {
@@ -43,19 +42,24 @@ func FuzzPort(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var c net.Conn
-		c, err := ln.dial("192.0.2.1:1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
-		sent := make(chan struct{})
-		go func() { c.Write(b); close(sent) }()
-		answer, err := io.ReadAll(c)
-		if err != nil || len(answer) > 0 {
-			t.Errorf("%x got the answer %x, %v", b, answer, err)
-		}
-		<-sent
+		synctest.Test(t, func(t *testing.T) {
+			ln := newMemory()
+			_, stop := run(t, ln, o)
+			defer stop()
+			c, err := ln.dial("192.0.2.1:1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			begin := time.Now()
+			go c.Write(b)
+			answer, err := io.ReadAll(c)
+			if err != nil || len(answer) > 0 {
+				t.Errorf("%x got the answer %x, %v", b, answer, err)
+			}
+			if took := time.Since(begin); took < 5*time.Second || took > 10*time.Second {
+				t.Errorf("%x was held for %v", b, took)
+			}
+		})
 	})
 }
