@@ -46,3 +46,6 @@ var WriteMessage = writeMessage
 
 // SetTimeout sets how long one message may take, before the first connection.
 func (h *Host) SetTimeout(d time.Duration) { h.timeout = d }
+
+// EncodeGossip makes the message by which an envelope is spread.
+var EncodeGossip = encodeGossip
