@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -113,20 +111,15 @@ func lineHeadOf(k LineKind, n int) []byte {
 	return append(b, sum[:lineHead-2]...)
 }
 
-// ParseLine reads a line that must be of kind want. Case and white space mean nothing.
+// ParseLine reads a line that must be of kind want. Case, white space and quotation
+// marks around it mean nothing.
 // Errors: a [WrongKindError], or one that wraps [ErrMistyped], [ErrCut], [ErrNoLine] or
 // [ErrNewer]. Whether the line has ended is for [Line.CheckEnd].
 func ParseLine(text string, want LineKind) (*Line, error) {
 	if len(text) > maxLineText {
 		return nil, fmt.Errorf("%w: %d characters", ErrNoLine, len(text))
 	}
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
-			return -1
-		}
-		return unicode.ToLower(r)
-	}, text)
-	kind, data, err := splitLine(text)
+	kind, data, err := splitLine(tidyLine(text))
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +131,21 @@ func ParseLine(text string, want LineKind) (*Line, error) {
 		return nil, err
 	}
 	return parseLineBody(kind, body)
+}
+
+// tidyLine undoes what people and mail programs do to a line: they wrap it, put
+// invisible characters where it may be broken, quote it.
+func tidyLine(text string) string {
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r), r == '\u200b', r == '\ufeff', r == '\u00ad':
+			return -1
+		case r >= 'A' && r <= 'Z':
+			return r - 'A' + 'a'
+		}
+		return r
+	}, text)
+	return strings.Trim(text, "'\"`<>“”‘’„«»")
 }
 
 func splitLine(text string) (LineKind, string, error) {
@@ -233,23 +241,6 @@ func parseLineBody(kind LineKind, b []byte) (*Line, error) {
 func (l *Line) CheckEnd(now time.Time) error {
 	if passport.TimeOf(now) > l.End {
 		return fmt.Errorf("%w on %s", ErrEnded, l.End.Time().Format(time.DateOnly))
-	}
-	return nil
-}
-
-// checkAddress reports whether a is HOST:PORT as one could dial it.
-func checkAddress(a string) error {
-	host, port, err := net.SplitHostPort(a)
-	if err != nil || len(a) > maxAddress || host == "" {
-		return fmt.Errorf("%.40q is no address", a)
-	}
-	for _, r := range host {
-		if r <= ' ' || r > '~' || strings.ContainsRune(`/@"'\`, r) {
-			return fmt.Errorf("%.40q is no address", a)
-		}
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || strconv.Itoa(n) != port {
-		return fmt.Errorf("%.40q has no port", a)
 	}
 	return nil
 }

@@ -147,7 +147,7 @@ func newStatement(issuer *noise.PrivateKey, kind Kind, id ID, made passport.Time
 	b = append(b, issuer.Sign(signedBytes(b))...)
 	s := &Statement{raw: b, hash: noise.H16(b)}
 	if err := s.parse(); err != nil {
-		panic(err) // our own constructor made a payload that its own parser refuses
+		panic(err) // a zero mesh id, or a constructor here that its own parser refuses
 	}
 	return s
 }
