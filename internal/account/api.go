@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/asmtp/asmtp/mesh"
 	"github.com/asmtp/asmtp/noise"
 	"github.com/asmtp/asmtp/passport"
 )
@@ -39,14 +40,13 @@ type Node struct {
 type NodeStatus struct {
 	Node      Node
 	Version   string
-	Peers     int           // members of the mesh it is connected with
+	Mesh      mesh.ID
+	Members   int           // of the mesh, the node included
+	Peers     int           // members it is connected with now
+	Clock     time.Time     // the node's
 	Retention time.Duration // how long the mesh keeps mail
 	MailLimit int64         // the largest mail it takes
 }
-
-// MailID names a mail: the 16 bytes that its parts carry. Sender and recipient see
-// the same one, unless two senders chose the same; then the second gets another here.
-type MailID [16]byte
 
 // Contact is somebody to write to.
 type Contact struct {

@@ -1,0 +1,333 @@
+package account
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/internal/clientapi"
+	"github.com/asmtp/asmtp/internal/message"
+	"github.com/asmtp/asmtp/passport"
+)
+
+const (
+	// submitBatch is how many envelopes of small mails are handed to the node at a time.
+	submitBatch = 128
+	// smallMail is how many parts a mail may have to share its batch with others.
+	smallMail = 8
+	// waitingAgain is when mail that waits for a passport is looked at again, if
+	// nothing wakes it before.
+	waitingAgain = time.Hour
+	// resealBefore is how long before the end of its envelopes a mail is sealed anew,
+	// if its lifetime is longer.
+	resealBefore = time.Hour
+)
+
+// due is a mail that is to be handed to the node.
+type due struct {
+	n       int64
+	state   State
+	parts   int
+	size    int64
+	mail    int64
+	to      passport.ID
+	sealed  []byte
+	expires passport.Time
+	end     time.Time
+	reason  string
+	tries   int
+}
+
+// submitDue hands over what is due, small mail first. first is true for the first time
+// in a session: then mail that never reached the node is due in any case.
+func (s *session) submitDue(ctx context.Context, first bool) (accepted int, err error) {
+	if err := s.a.expireOutgoing(ctx); err != nil {
+		return 0, err
+	}
+	list, err := s.a.dueMail(ctx, first)
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	unlock, err := s.a.lockOutbox(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	if list, err = s.a.dueMail(ctx, first); err != nil { // what another process left
+		return 0, err
+	}
+	var group []*due
+	parts := 0
+	flush := func() error {
+		n, err := s.submitGroup(ctx, group)
+		accepted += n
+		group, parts = nil, 0
+		return err
+	}
+	for _, d := range list {
+		ready, err := s.a.prepare(ctx, d)
+		if err != nil {
+			return accepted, err
+		}
+		if !ready {
+			continue
+		}
+		if parts+d.parts > submitBatch || d.parts > smallMail {
+			if err := flush(); err != nil {
+				return accepted, err
+			}
+		}
+		if group, parts = append(group, d), parts+d.parts; d.parts > smallMail {
+			if err := flush(); err != nil {
+				return accepted, err
+			}
+		}
+	}
+	return accepted, flush()
+}
+
+func (a *Account) dueMail(ctx context.Context, first bool) ([]*due, error) {
+	var list []*due
+	err := each(ctx, a.db, `SELECT o.n, o.state, o.mail, m.total, m.count, o.recipient, o.sealed_for, o.expires, o.lifetime_end, o.reason, o.tries
+		FROM outgoing o JOIN mails m ON m.n = o.mail
+		WHERE (o.state IN (?1, ?2, ?3) AND o.next <= ?4) OR (?5 AND o.state = ?1) ORDER BY m.total, o.n`,
+		[]any{Queued, Accepted, Held, millis(a.now()), first}, func(rows *sql.Rows) error {
+			d := new(due)
+			var end, expires int64
+			if err := rows.Scan(&d.n, &d.state, &d.mail, &d.size, &d.parts, into{d.to[:]}, &d.sealed, &expires, &end, &d.reason, &d.tries); err != nil {
+				return err
+			}
+			d.expires, d.end = passport.Time(expires), fromMillis(end)
+			list = append(list, d)
+			return nil
+		})
+	return list, err
+}
+
+// prepare sees to it that the envelopes of a mail are there and fit: sealed with the
+// current keys and not about to end. It returns false for a mail that has to wait.
+func (a *Account) prepare(ctx context.Context, d *due) (bool, error) {
+	peers, err := a.peers(ctx, a.db)
+	if err != nil {
+		return false, err
+	}
+	p := peers[d.to]
+	why := "the recipient is not among the contacts any more"
+	if p != nil {
+		why = p.waiting()
+	}
+	if why != "" {
+		return false, a.postpone(ctx, d, why, waitingAgain)
+	}
+	own, err := a.self(ctx, a.db)
+	if err != nil {
+		return false, err
+	}
+	with, err := a.outPair(ctx, own, p)
+	if err != nil {
+		return false, err
+	}
+	soon := passport.TimeOf(a.now().Add(resealBefore))
+	if bytes.Equal(d.sealed, with.key()) && (d.expires > soon || a.expires(ctx, a.db, d.end) <= d.expires) {
+		return true, nil
+	}
+	if a.expires(ctx, a.db, d.end) <= passport.TimeOf(a.now()) {
+		return false, a.postpone(ctx, d, "less than an hour of its lifetime is left", waitingAgain)
+	}
+	return true, a.write(ctx, func(tx *sql.Tx) error { return a.sealAgain(ctx, tx, d, own, p, with) })
+}
+
+// sealAgain seals a mail from its stored body: the same mail id and body, so that the
+// recipient knows it for the same mail.
+func (a *Account) sealAgain(ctx context.Context, tx *sql.Tx, d *due, own *passport.Passport, p *peer, with *pair) error {
+	var id MailID
+	var flags uint8
+	if err := tx.QueryRowContext(ctx, "SELECT mail_id, flags FROM mails WHERE n = ?", d.mail).Scan(into{id[:]}, &flags); err != nil {
+		return err
+	}
+	body, err := readBody(ctx, tx, d.mail)
+	if err != nil {
+		return err
+	}
+	parts, err := envelope.Split(envelope.KindMail, flags, id, body, passport.Hash{}, passport.Hash{})
+	if err != nil {
+		return err
+	}
+	return a.sealParts(ctx, tx, d.n, parts, own, p, with, d.end)
+}
+
+// postpone keeps why a mail is not sent now and when it is looked at again.
+func (a *Account) postpone(ctx context.Context, d *due, why string, after time.Duration) error {
+	return a.write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET next = ? WHERE n = ?", millis(a.now().Add(after)), d.n); err != nil {
+			return err
+		}
+		return setReason(ctx, tx, d.n, why)
+	})
+}
+
+// submitGroup hands over several small mails, or one large, in one call. The node
+// answers for every envelope: a mail is accepted if it has all of its envelopes.
+func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, err error) {
+	if group, err = s.a.offer(ctx, group); err != nil || len(group) == 0 {
+		return 0, err
+	}
+	of := make(map[envelope.ID]*due)
+	var ids []envelope.ID
+	var done, all int64
+	for _, d := range group {
+		list, err := s.a.envelopeIDs(ctx, d)
+		if err != nil {
+			return 0, err
+		}
+		for _, id := range list {
+			of[id] = d
+		}
+		ids, all = append(ids, list...), all+d.size
+	}
+	s.progress(Progress{Step: "sending", All: all})
+	refusals, err := s.c.Submit(ctx, ids, func(id envelope.ID) ([]byte, error) {
+		b, err := s.a.envelope(ctx, of[id].n, id)
+		done += int64(len(b))
+		s.progress(Progress{Step: "sending", Done: min(done, all), All: all})
+		return b, err
+	})
+	if errors.Is(err, errSettled) {
+		return 0, nil // the next round leaves it out
+	}
+	if err != nil {
+		return 0, fmt.Errorf("hand mail to the node: %w", err)
+	}
+	s.progress(Progress{Step: "sending", Done: all, All: all})
+	refused := make(map[*due]clientapi.Refusal)
+	for _, r := range refusals {
+		refused[of[r.ID]] = r
+	}
+	var taken []*due
+	for _, d := range group {
+		if r, ok := refused[d]; ok {
+			if err := s.a.markRefused(ctx, d, r); err != nil {
+				return accepted, err
+			}
+			continue
+		}
+		taken = append(taken, d)
+	}
+	return s.a.markAccepted(ctx, taken)
+}
+
+// offer notes that the node may soon have all of these mails, and leaves out those
+// that were cancelled: from now on they cannot be.
+func (a *Account) offer(ctx context.Context, group []*due) (left []*due, err error) {
+	err = a.write(ctx, func(tx *sql.Tx) error {
+		left = nil
+		for _, d := range group {
+			r, err := tx.ExecContext(ctx, "UPDATE outgoing SET offered = 1 WHERE n = ? AND state IN (?, ?, ?)", d.n, Queued, Accepted, Held)
+			if err != nil {
+				return err
+			}
+			if n, err := r.RowsAffected(); err != nil {
+				return err
+			} else if n == 1 {
+				left = append(left, d)
+			}
+		}
+		return nil
+	})
+	return left, err
+}
+
+// errSettled says that a mail's envelopes are gone because a receipt came.
+var errSettled = errors.New("the mail is settled")
+
+// envelopeIDs returns the ids of all envelopes of a mail; none if it is settled.
+func (a *Account) envelopeIDs(ctx context.Context, d *due) ([]envelope.ID, error) {
+	var list []envelope.ID
+	err := each(ctx, a.db, "SELECT id FROM outparts WHERE outgoing = ? ORDER BY idx", []any{d.n}, func(rows *sql.Rows) error {
+		var id envelope.ID
+		err := rows.Scan(into{id[:]})
+		list = append(list, id)
+		return err
+	})
+	if err != nil || len(list) == d.parts {
+		return list, err
+	}
+	return nil, a.settled(ctx, d.n)
+}
+
+// settled returns nil if nothing of a mail is left to be sent, else that the database
+// lacks what should be there.
+func (a *Account) settled(ctx context.Context, out int64) error {
+	var state State
+	if err := a.db.QueryRowContext(ctx, "SELECT state FROM outgoing WHERE n = ?", out).Scan(&state); err != nil {
+		return err
+	}
+	if !state.Final() {
+		return fmt.Errorf("envelopes of a mail on its way: %w", ErrTampered)
+	}
+	return nil
+}
+
+func (a *Account) envelope(ctx context.Context, out int64, id envelope.ID) (b []byte, err error) {
+	err = a.db.QueryRowContext(ctx, "SELECT envelope FROM outparts WHERE outgoing = ? AND id = ?", out, id[:]).Scan(&b)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return b, err
+	}
+	if err := a.settled(ctx, out); err != nil {
+		return nil, err
+	}
+	return nil, errSettled
+}
+
+func (a *Account) markAccepted(ctx context.Context, group []*due) (accepted int, err error) {
+	err = a.write(ctx, func(tx *sql.Tx) error {
+		accepted = 0
+		for _, d := range group {
+			moved, err := a.advance(ctx, tx, d.n, Accepted, 0, "stored by the node")
+			if err != nil {
+				return err
+			}
+			if moved {
+				accepted++
+			}
+			next := a.now().Add(jitter(retryAfter(d.tries)))
+			if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET tries = tries + 1, next = ?, reason = '' WHERE n = ? AND state < ?", millis(next), d.n, Unconfirmed); err != nil {
+				return err
+			}
+		}
+		return dropBodies(ctx, tx)
+	})
+	return accepted, err
+}
+
+// markRefused keeps why the node did not take a mail. It did not take all of it, so it
+// can be cancelled again.
+func (a *Account) markRefused(ctx context.Context, d *due, r clientapi.Refusal) error {
+	return a.write(ctx, func(tx *sql.Tx) error {
+		next := a.now().Add(jitter(retryAfter(d.tries)))
+		_, err := tx.ExecContext(ctx, "UPDATE outgoing SET offered = CASE state WHEN ? THEN 0 ELSE offered END, tries = tries + 1, next = ? WHERE n = ?", Queued, millis(next), d.n)
+		if err != nil {
+			return err
+		}
+		if r.Reason == clientapi.ReasonEnded || r.Reason == clientapi.ReasonTooFar {
+			if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET sealed_for = x'' WHERE n = ?", d.n); err != nil {
+				return err
+			}
+		}
+		return setReason(ctx, tx, d.n, "the node did not take it: "+message.CleanLine(r.Err().Error()))
+	})
+}
+
+// nextDue returns how long it is until something becomes due; ok is false if nothing will.
+func (a *Account) nextDue(ctx context.Context) (time.Duration, bool, error) {
+	var next sql.NullInt64
+	err := a.db.QueryRowContext(ctx, "SELECT min(min(next, lifetime_end)) FROM outgoing WHERE state IN (?, ?, ?)", Queued, Accepted, Held).Scan(&next)
+	if err != nil || !next.Valid {
+		return 0, false, err
+	}
+	return max(0, fromMillis(next.Int64).Sub(a.now())), true, nil
+}

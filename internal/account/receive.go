@@ -1,0 +1,460 @@
+package account
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/internal/message"
+	"github.com/asmtp/asmtp/noise"
+	"github.com/asmtp/asmtp/passport"
+)
+
+const (
+	// maxIncomplete is how many mails of one sender may be incomplete at a time.
+	maxIncomplete = 16
+	// seenFor is how long after the end of its last envelope a mail is still known, so
+	// that it is not shown again. No node keeps an envelope that long.
+	seenFor = 60 * 24 * time.Hour
+	// maxReceiptBody bounds the body of a mail of receipts once it is decompressed.
+	maxReceiptBody = 64 << 10
+)
+
+// delivery is an envelope of the node's mailbox.
+type delivery struct {
+	number   uint64
+	handle   envelope.Handle
+	envelope []byte
+}
+
+// opened is a part that a contact sealed, or what kept it from being opened.
+type opened struct {
+	from    *peer
+	certain bool
+	part    *envelope.Part
+	env     *envelope.Envelope
+	newer   bool // keep it for a newer program
+}
+
+// opener opens envelopes with the pairs of all peers.
+type opener struct {
+	a        *Account
+	peers    map[passport.ID]*peer
+	own      *passport.Passport
+	version  []byte // of what was loaded, see metaPeers
+	pairs    []*pair
+	byHandle map[envelope.Handle]*pair
+}
+
+// newOpener loads all that is needed to open mail.
+func (a *Account) newOpener(ctx context.Context) (*opener, error) {
+	version, err := getMeta(ctx, a.db, metaPeers)
+	if err != nil {
+		return nil, err
+	}
+	own, err := a.self(ctx, a.db)
+	if err != nil {
+		return nil, err
+	}
+	peers, err := a.peers(ctx, a.db)
+	if err != nil {
+		return nil, err
+	}
+	o := &opener{a: a, own: own, peers: peers, version: version, byHandle: make(map[envelope.Handle]*pair)}
+	if o.pairs, err = a.pairs(ctx, own, peers); err != nil {
+		return nil, err
+	}
+	byKey := make(map[pairKey]*pair)
+	for _, p := range o.pairs {
+		byKey[pairKey{p.peer, p.own, p.theirs}] = p
+	}
+	return o, each(ctx, a.db, "SELECT handle, peer, own_key, peer_key FROM tagkeys WHERE gone = 0", nil, func(rows *sql.Rows) error {
+		var h envelope.Handle
+		var k pairKey
+		if err := rows.Scan(into{h[:]}, into{k.peer[:]}, into{k.own[:]}, into{k.theirs[:]}); err != nil {
+			return err
+		}
+		if p := byKey[k]; p != nil {
+			o.byHandle[h] = p
+		}
+		return nil
+	})
+}
+
+// current returns o, or a new one if what it was made of has changed since.
+func (o *opener) current(ctx context.Context) (*opener, error) {
+	version, err := getMeta(ctx, o.a.db, metaPeers)
+	if err != nil || bytes.Equal(version, o.version) {
+		return o, err
+	}
+	return o.a.newOpener(ctx)
+}
+
+// open opens an envelope. nil means that nobody here can: it is dropped.
+func (o *opener) open(d delivery) *opened {
+	e, err := envelope.Parse(d.envelope)
+	if err != nil {
+		o.a.log.Warn("the node delivered what is no envelope", "error", err)
+		return nil
+	}
+	p := o.byHandle[d.handle]
+	if p == nil {
+		p = o.byTag(e) // another device's handle, or one from before
+	}
+	if p == nil {
+		o.a.log.Info("no contact made this envelope", "id", e.ID().Short())
+		return nil
+	}
+	part, err := p.sealer.Open(e, p.in)
+	r := &opened{from: o.peers[p.peer], certain: !p.tainted, part: part, env: e}
+	switch {
+	case errors.Is(err, envelope.ErrNewer):
+		r.newer = true
+	case err != nil:
+		o.a.log.Warn("envelope does not open", "id", e.ID().Short(), "error", err)
+		return nil
+	case part.Kind == envelope.KindContactRequest || part.Kind == envelope.KindOwnState:
+		r.newer = true
+	}
+	return r
+}
+
+func (o *opener) byTag(e *envelope.Envelope) *pair {
+	for _, p := range o.pairs {
+		if p.in.TagKey(e.Epoch()).Tag(e.SealHash()) == e.Tag {
+			return p
+		}
+	}
+	return nil
+}
+
+// taken is what came of a batch of deliveries.
+type taken struct {
+	mails        []Summary
+	fetchChains  bool // somebody sealed with a passport newer than the known one
+	publishChain bool // somebody does not know the own passport's newest block
+}
+
+// take stores a batch of deliveries in one transaction, with the numbers that may then
+// be acknowledged and the place in the mailbox.
+func (a *Account) take(ctx context.Context, o *opener, node noise.PublicKey, generation uint64, batch []delivery) (taken, error) {
+	var t taken
+	var list []*opened
+	for _, d := range batch {
+		if r := o.open(d); r != nil {
+			list = append(list, r)
+		}
+	}
+	err := a.write(ctx, func(tx *sql.Tx) error {
+		t = taken{}
+		for _, r := range list {
+			if err := a.takePart(ctx, tx, o, r, &t); err != nil {
+				return err
+			}
+		}
+		gen := binary.BigEndian.AppendUint64(nil, generation)
+		for _, d := range batch {
+			if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO acks VALUES (?, ?, ?)", node[:], gen, int64(d.number)); err != nil {
+				return err
+			}
+		}
+		last := int64(batch[len(batch)-1].number)
+		_, err := tx.ExecContext(ctx, `UPDATE nodes SET number = CASE WHEN generation = ?1 THEN max(number, ?2) ELSE ?2 END, generation = ?1 WHERE key = ?3`, gen, last, node[:])
+		return err
+	})
+	if err != nil {
+		return taken{}, fmt.Errorf("take in mail: %w", err)
+	}
+	return t, nil
+}
+
+func (a *Account) takePart(ctx context.Context, tx *sql.Tx, o *opener, r *opened, t *taken) error {
+	if r.newer {
+		id := r.env.ID()
+		_, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO kept VALUES (?, ?, ?, ?)", id[:], r.from.id[:], r.env.Bytes(), millis(a.now()))
+		return err
+	}
+	if !r.from.self {
+		t.fetchChains = t.fetchChains || !r.from.pass.Contains(r.part.SenderTip)
+		t.publishChain = t.publishChain || r.part.RecipientTip != o.own.Tip() && o.own.Contains(r.part.RecipientTip)
+	}
+	switch r.part.Kind {
+	case envelope.KindReceipt:
+		return a.takeReceipts(ctx, tx, r)
+	case envelope.KindMail:
+		s, err := a.takeMail(ctx, tx, o, r)
+		if s != nil {
+			t.mails = append(t.mails, *s)
+		}
+		return err
+	}
+	return nil // cover
+}
+
+// takeReceipts moves on the mails that a recipient's device answered for. What is wrong
+// in them is dropped: nothing follows from it.
+func (a *Account) takeReceipts(ctx context.Context, tx *sql.Tx, r *opened) error {
+	p := r.part
+	if !r.certain || p.Count != 1 || envelope.HashBody(p.Body) != p.BodyHash {
+		a.log.Warn("receipt dropped", "from", r.from.name, "certain", r.certain, "parts", p.Count)
+		return nil
+	}
+	body := p.Body
+	if p.Flags&envelope.FlagCompressed != 0 {
+		var err error
+		if body, err = envelope.Decompress(body, maxReceiptBody); err != nil {
+			a.log.Warn("receipt dropped", "from", r.from.name, "error", err)
+			return nil
+		}
+	}
+	list, err := envelope.ParseReceipts(body)
+	if err != nil {
+		a.log.Warn("receipt dropped", "from", r.from.name, "error", err)
+		return nil
+	}
+	for _, receipt := range list {
+		if err := a.takeReceipt(ctx, tx, r.from, receipt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Account) takeReceipt(ctx context.Context, tx *sql.Tx, from *peer, r envelope.Receipt) error {
+	var out int64
+	err := tx.QueryRowContext(ctx, "SELECT n FROM outgoing WHERE mail_id = ? AND body_hash = ? AND recipient = ?",
+		r.MailID[:], r.BodyHash[:], from.id[:]).Scan(&out)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // not a mail of ours, or not to them
+	}
+	if err != nil {
+		return err
+	}
+	switch r.Code {
+	case envelope.ReceiptStored:
+		_, err = a.advance(ctx, tx, out, Delivered, 0, "receipt of the recipient's device")
+	case envelope.ReceiptRead:
+		_, err = a.advance(ctx, tx, out, Read, 0, "opened by the recipient")
+	case envelope.ReceiptRefused:
+		const why = "the recipient's device does not take it: it is too large or broken"
+		var moved bool
+		if moved, err = a.advance(ctx, tx, out, Refused, 0, why); moved {
+			err = a.notice(ctx, tx, out, "failed", "5.3.4", why)
+		}
+	}
+	return err
+}
+
+// takeMail stores a part of a mail and, if it was the last that was missing, the mail.
+func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened) (*Summary, error) {
+	p, from := r.part, r.from.id
+	var code uint8
+	err := tx.QueryRowContext(ctx, "SELECT code FROM seen WHERE sender = ? AND mail_id = ? AND body_hash = ?", from[:], p.MailID[:], p.BodyHash[:]).Scan(&code)
+	if err == nil {
+		// It came again, so perhaps the answer did not arrive.
+		return nil, a.queueReceipt(ctx, tx, from, p.MailID, p.BodyHash, code)
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return nil, err
+	}
+	limit, _ := readLimits(ctx, tx)
+	if int64(p.Total) > limit {
+		return nil, a.refuse(ctx, tx, r, 0)
+	}
+	mail, have, err := a.partialMail(ctx, tx, r, limit)
+	if err != nil || mail == 0 {
+		return nil, err
+	}
+	res, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO body VALUES (?, ?, ?)", mail, p.Index, blob(p.Body))
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := res.RowsAffected()
+	if err != nil || fresh == 0 {
+		return nil, err
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE mails SET have = have + 1, certain = min(certain, ?) WHERE n = ?", r.certain, mail); err != nil {
+		return nil, err
+	}
+	if have+1 < int(p.Count) {
+		return nil, nil
+	}
+	return a.completeMail(ctx, tx, o, r, mail, limit)
+}
+
+// partialMail returns the row of the incomplete mail that a part belongs to, made if
+// there is none; 0 if the part contradicts the others.
+func (a *Account) partialMail(ctx context.Context, tx *sql.Tx, r *opened, limit int64) (mail int64, have int, err error) {
+	p, from := r.part, r.from.id
+	first := *p
+	err = tx.QueryRowContext(ctx, "SELECT n, have, flags, total, count FROM mails WHERE folder = ? AND sender = ? AND mail_id = ? AND body_hash = ?",
+		inbox, from[:], p.MailID[:], p.BodyHash[:]).Scan(&mail, &have, &first.Flags, &first.Total, &first.Count)
+	if err == nil {
+		if err := envelope.Consistent(&first, p); err != nil {
+			a.log.Warn("part dropped", "from", r.from.name, "error", err)
+			return 0, 0, nil
+		}
+		return mail, have, nil
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return 0, 0, err
+	}
+	if err := dropOldIncomplete(ctx, tx, from, 2*limit-int64(p.Total)); err != nil {
+		return 0, 0, err
+	}
+	res, err := tx.ExecContext(ctx, `INSERT INTO mails (folder, sender, mail_id, body_hash, flags, total, count, have, certain, received)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 0, 1, ?)`, inbox, from[:], p.MailID[:], p.BodyHash[:], p.Flags, p.Total, p.Count, millis(a.now()))
+	if err != nil {
+		return 0, 0, err
+	}
+	mail, err = res.LastInsertId()
+	return mail, 0, err
+}
+
+// dropOldIncomplete makes room for one more incomplete mail of a sender: at most
+// maxIncomplete in all, and of those that are there at most the given bytes. No
+// receipt goes out for what is dropped, so the sender sends it again.
+func dropOldIncomplete(ctx context.Context, tx *sql.Tx, sender passport.ID, room int64) error {
+	var drop []int64
+	var count, size int64
+	err := each(ctx, tx, "SELECT n, total FROM mails WHERE folder = ? AND sender = ? AND id IS NULL ORDER BY received DESC, n DESC", []any{inbox, sender[:]}, func(rows *sql.Rows) error {
+		var n, total int64
+		if err := rows.Scan(&n, &total); err != nil {
+			return err
+		}
+		if count, size = count+1, size+total; count >= maxIncomplete || size > room {
+			drop = append(drop, n)
+		}
+		return nil
+	})
+	for _, n := range drop {
+		if err == nil {
+			_, err = tx.ExecContext(ctx, "DELETE FROM mails WHERE n = ?", n)
+		}
+	}
+	return err
+}
+
+// completeMail checks a mail of which every part is there, and makes it one that is
+// shown, answered for, and known from now on.
+func (a *Account) completeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened, mail, limit int64) (*Summary, error) {
+	body, err := readBody(ctx, tx, mail)
+	if err != nil {
+		return nil, err
+	}
+	p := r.part
+	if envelope.HashBody(body) != p.BodyHash || len(body) != int(p.Total) {
+		a.log.Warn("mail dropped: its parts do not make the body they name", "from", r.from.name)
+		_, err := tx.ExecContext(ctx, "DELETE FROM mails WHERE n = ?", mail)
+		return nil, err
+	}
+	raw := body
+	if p.Flags&envelope.FlagCompressed != 0 {
+		if raw, err = envelope.Decompress(body, limit); err != nil {
+			a.log.Warn("mail refused", "from", r.from.name, "error", err)
+			return nil, a.refuse(ctx, tx, r, mail)
+		}
+	}
+	view, err := message.Parse(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	now := a.now()
+	id, err := freeID(ctx, tx, p.MailID)
+	if err != nil {
+		return nil, err
+	}
+	_, err = tx.ExecContext(ctx, "UPDATE mails SET id = ?, size = ?, subject = ?, date = ?, attachments = ?, message_id = ?, received = ? WHERE n = ?",
+		id[:], len(raw), view.Subject, dateOf(view, now), len(view.Attachments), view.MessageID, millis(now), mail)
+	if err != nil {
+		return nil, err
+	}
+	if err := indexMail(ctx, tx, mail, view, r.from.name); err != nil {
+		return nil, err
+	}
+	if err := a.answer(ctx, tx, r, envelope.ReceiptStored); err != nil {
+		return nil, err
+	}
+	return &Summary{ID: id, From: r.from.name, Sender: r.from.id, Certain: r.certain, Subject: view.Subject,
+		Date: fromMillis(dateOf(view, now)), Received: now, Size: int64(len(raw)), Attachments: len(view.Attachments)}, nil
+}
+
+// freeID returns id, or a random one if a mail here has it already: senders choose
+// their ids, and mail to oneself has that of the sent copy.
+func freeID(ctx context.Context, tx *sql.Tx, id MailID) (MailID, error) {
+	var taken int
+	err := tx.QueryRowContext(ctx, "SELECT count(*) FROM mails WHERE id = ?", id[:]).Scan(&taken)
+	if taken > 0 {
+		id = randomID()
+	}
+	return id, err
+}
+
+// refuse drops a mail for good and says so to its sender.
+func (a *Account) refuse(ctx context.Context, tx *sql.Tx, r *opened, mail int64) error {
+	if _, err := tx.ExecContext(ctx, "DELETE FROM mails WHERE n = ?", mail); err != nil {
+		return err
+	}
+	return a.answer(ctx, tx, r, envelope.ReceiptRefused)
+}
+
+// answer notes that a mail is dealt with and queues its receipt.
+func (a *Account) answer(ctx context.Context, tx *sql.Tx, r *opened, code envelope.ReceiptCode) error {
+	p, from := r.part, r.from.id
+	until := r.env.Expires.Time().Add(seenFor)
+	_, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?)", from[:], p.MailID[:], p.BodyHash[:], code, millis(until))
+	if err != nil {
+		return err
+	}
+	return a.queueReceipt(ctx, tx, from, p.MailID, p.BodyHash, code)
+}
+
+func (a *Account) queueReceipt(ctx context.Context, tx *sql.Tx, to passport.ID, id envelope.MailID, hash envelope.BodyHash, code uint8) error {
+	_, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO receipts (peer, mail_id, body_hash, code) VALUES (?, ?, ?, ?)", to[:], id[:], hash[:], code)
+	return err
+}
+
+func readBody(ctx context.Context, q querier, mail int64) ([]byte, error) {
+	var size int64
+	if err := q.QueryRowContext(ctx, "SELECT total FROM mails WHERE n = ?", mail).Scan(&size); err != nil {
+		return nil, err
+	}
+	body := make([]byte, 0, size)
+	err := each(ctx, q, "SELECT data FROM body WHERE mail = ? ORDER BY idx", []any{mail}, func(rows *sql.Rows) error {
+		var piece sql.RawBytes
+		if err := rows.Scan(&piece); err != nil {
+			return err
+		}
+		if len(body)+len(piece) > int(size) {
+			return fmt.Errorf("body of a mail: %w", ErrTampered)
+		}
+		body = append(body, piece...)
+		return nil
+	})
+	return body, err
+}
+
+// forgetOld removes what is not needed any more. It runs once in a Sync.
+func (a *Account) forgetOld(ctx context.Context) error {
+	now := a.now()
+	return a.write(ctx, func(tx *sql.Tx) error {
+		for _, s := range []struct {
+			query string
+			arg   int64
+		}{
+			{"DELETE FROM seen WHERE until < ?", millis(now)},
+			{"DELETE FROM mails WHERE folder = 0 AND id IS NULL AND received < ?", millis(now.Add(-seenFor))},
+			{"DELETE FROM batches WHERE expires < ?", int64(passport.TimeOf(now))},
+		} {
+			if _, err := tx.ExecContext(ctx, s.query, s.arg); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

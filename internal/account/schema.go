@@ -1,0 +1,100 @@
+package account
+
+// schemaVersion is kept as SQLite's user_version. A database of a higher one is refused.
+const schemaVersion = 1
+
+// schema is the database of version 1. Times are Unix milliseconds, except stamps and
+// what is part of an envelope.
+const schema = `
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
+
+-- The nodes, with where this device stands in the mailbox of each.
+CREATE TABLE nodes (
+  key BLOB PRIMARY KEY, address TEXT NOT NULL,
+  generation BLOB NOT NULL DEFAULT x'', number INTEGER NOT NULL DEFAULT 0,
+  passport_generation BLOB NOT NULL DEFAULT x'', passport_number INTEGER NOT NULL DEFAULT 0,
+  published BLOB NOT NULL DEFAULT x'' -- generation and tip of the own passport that it has
+) WITHOUT ROWID;
+
+-- Every passport of the mesh: since no single one is ever asked for, all are kept.
+CREATE TABLE passports (id BLOB PRIMARY KEY, export BLOB NOT NULL);
+
+-- mac: see contactMAC. tip: the newest block that was seen of the contact.
+CREATE TABLE contacts (
+  id BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE, verified INTEGER NOT NULL,
+  tip BLOB NOT NULL, added INTEGER NOT NULL, mac BLOB NOT NULL
+);
+
+-- Slow to derive, so kept.
+CREATE TABLE topics (own BLOB, peer BLOB, topic BLOB NOT NULL, PRIMARY KEY (own, peer)) WITHOUT ROWID;
+
+-- What the node was told to recognise. generation: of the node that knows it, x'' for none.
+CREATE TABLE tagkeys (
+  handle BLOB PRIMARY KEY, peer BLOB NOT NULL, own_key BLOB NOT NULL, peer_key BLOB NOT NULL,
+  epoch INTEGER NOT NULL, generation BLOB NOT NULL DEFAULT x'', gone INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX tagkeys_pair ON tagkeys (peer, own_key, peer_key, epoch) WHERE gone = 0;
+
+-- Mail, received (folder 0) and sent (folder 1). id is null until it is complete.
+CREATE TABLE mails (
+  n INTEGER PRIMARY KEY, id BLOB UNIQUE, folder INTEGER NOT NULL, sender BLOB NOT NULL,
+  mail_id BLOB NOT NULL, body_hash BLOB NOT NULL, flags INTEGER NOT NULL, total INTEGER NOT NULL,
+  count INTEGER NOT NULL, have INTEGER NOT NULL, certain INTEGER NOT NULL, received INTEGER NOT NULL,
+  notice INTEGER NOT NULL DEFAULT 0, deleted INTEGER NOT NULL DEFAULT 0, read INTEGER NOT NULL DEFAULT 0,
+  size INTEGER NOT NULL DEFAULT 0, subject TEXT NOT NULL DEFAULT '', date INTEGER NOT NULL DEFAULT 0,
+  attachments INTEGER NOT NULL DEFAULT 0, message_id TEXT NOT NULL DEFAULT '',
+  UNIQUE (folder, sender, mail_id, body_hash)
+);
+CREATE INDEX mails_list ON mails (folder, received) WHERE id IS NOT NULL AND deleted = 0;
+-- A mail's body as its parts carry it.
+CREATE TABLE body (
+  mail INTEGER NOT NULL REFERENCES mails (n) ON DELETE CASCADE, idx INTEGER NOT NULL, data BLOB NOT NULL,
+  PRIMARY KEY (mail, idx)
+);
+-- Which mails were taken in for good and how they were answered.
+CREATE TABLE seen (
+  sender BLOB, mail_id BLOB, body_hash BLOB, code INTEGER NOT NULL, until INTEGER NOT NULL,
+  PRIMARY KEY (sender, mail_id, body_hash)
+) WITHOUT ROWID;
+CREATE VIRTUAL TABLE search USING fts5 (subject, sender, text, content='', contentless_delete=1, tokenize='unicode61 remove_diacritics 2');
+
+-- A sent mail on its way to one recipient.
+CREATE TABLE outgoing (
+  n INTEGER PRIMARY KEY, mail INTEGER NOT NULL REFERENCES mails (n), mail_id BLOB NOT NULL, body_hash BLOB NOT NULL,
+  recipient BLOB NOT NULL, created INTEGER NOT NULL, lifetime_end INTEGER NOT NULL,
+  state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 7), since INTEGER NOT NULL, held INTEGER NOT NULL DEFAULT 0,
+  reason TEXT NOT NULL DEFAULT '', next INTEGER NOT NULL DEFAULT 0, tries INTEGER NOT NULL DEFAULT 0,
+  offered INTEGER NOT NULL DEFAULT 0, -- the node may have all of it
+  sealed_for BLOB NOT NULL DEFAULT x'', -- both shared keys its parts are sealed with
+  expires INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (mail_id, recipient)
+);
+CREATE INDEX outgoing_due ON outgoing (state, next);
+CREATE TABLE outparts (
+  outgoing INTEGER NOT NULL REFERENCES outgoing (n) ON DELETE CASCADE, idx INTEGER NOT NULL,
+  id BLOB NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (outgoing, idx)
+);
+CREATE INDEX outparts_id ON outparts (id);
+CREATE TABLE history (
+  outgoing INTEGER NOT NULL REFERENCES outgoing (n) ON DELETE CASCADE, state INTEGER NOT NULL,
+  held INTEGER NOT NULL, time INTEGER NOT NULL, note TEXT NOT NULL
+);
+CREATE INDEX history_of ON history (outgoing);
+-- The second line of defence behind State.Next.
+CREATE TRIGGER forward BEFORE UPDATE OF state ON outgoing
+WHEN NEW.state < OLD.state OR (OLD.state = 1 AND NEW.state <> 1) OR (NEW.state = 1 AND OLD.state <> 0)
+BEGIN SELECT RAISE(ABORT, 'the state of a mail never moves back'); END;
+
+-- Answers that are to be sent; batch is null until they are sealed.
+CREATE TABLE receipts (
+  n INTEGER PRIMARY KEY, peer BLOB NOT NULL, mail_id BLOB NOT NULL, body_hash BLOB NOT NULL,
+  code INTEGER NOT NULL, batch INTEGER REFERENCES batches (n) ON DELETE CASCADE,
+  UNIQUE (peer, mail_id, body_hash, code)
+);
+CREATE TABLE batches (n INTEGER PRIMARY KEY, expires INTEGER NOT NULL, envelope BLOB NOT NULL);
+
+-- Mailbox numbers that are taken in and not acknowledged yet.
+CREATE TABLE acks (node BLOB NOT NULL, generation BLOB NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (node, generation, number)) WITHOUT ROWID;
+-- What a newer program will understand, still sealed.
+CREATE TABLE kept (id BLOB PRIMARY KEY, peer BLOB NOT NULL, envelope BLOB NOT NULL, received INTEGER NOT NULL);
+`
