@@ -43,7 +43,7 @@ type NodeStatus struct {
 	Mesh      mesh.ID
 	Members   int           // of the mesh, the node included
 	Peers     int           // members it is connected with now
-	Time      time.Time     // the node's clock
+	Clock     time.Time     // the node's
 	Retention time.Duration // how long the mesh keeps mail
 	MailLimit int64         // the largest mail it takes
 }

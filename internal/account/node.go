@@ -75,7 +75,7 @@ func (s *session) greet(ctx context.Context) error {
 
 func (s *session) nodeStatus() NodeStatus {
 	return NodeStatus{Node: s.node, Version: s.status.Version, Peers: s.status.Peers, Members: s.status.Members,
-		Retention: s.status.Retention, MailLimit: int64(s.status.MailLimit), Time: s.status.Time, Mesh: s.status.Mesh}
+		Retention: s.status.Retention, MailLimit: int64(s.status.MailLimit), Clock: s.status.Time, Mesh: s.status.Mesh}
 }
 
 // Connect tries the node, publishes the passport and the tag keys there, takes the
@@ -93,14 +93,14 @@ func (a *Account) Connect(ctx context.Context, n Node) (NodeStatus, error) {
 	return s.nodeStatus(), err
 }
 
-// Redeem uses a line of `asmtpd user invite`: the node admits this device and becomes
-// the account's node, see [Account.Connect].
-func (a *Account) Redeem(ctx context.Context, line *mesh.Line) (NodeStatus, error) {
+// Redeem uses a line of `asmtpd user invite`: the node admits this device. It returns
+// the node for [Account.Connect].
+func (a *Account) Redeem(ctx context.Context, line *mesh.Line) (Node, error) {
 	address, err := clientapi.Redeem(ctx, line, a.secrets.master, a)
 	if err != nil {
-		return NodeStatus{}, fmt.Errorf("use the invitation: %w", err)
+		return Node{}, fmt.Errorf("use the invitation: %w", err)
 	}
-	return a.Connect(ctx, Node{Address: address, Key: line.Node})
+	return Node{Address: address, Key: line.Node}, nil
 }
 
 // NodeStatus asks the node how it is.

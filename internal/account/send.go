@@ -121,7 +121,8 @@ func (a *Account) compose(ctx context.Context, dir *directory, id MailID, d Draf
 			l.InReplyTo, l.References = v.MessageID, append(v.References, v.MessageID)
 		}
 	}
-	return out.Bytes(), recipients, out.or(message.Compose(out, l))
+	err = message.Compose(out, l)
+	return out.Bytes(), recipients, out.or(err)
 }
 
 func (a *Account) composeRaw(w io.Writer, dir *directory, d Draft, c message.Changes) ([]*peer, error) {
