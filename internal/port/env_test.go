@@ -54,6 +54,13 @@ func (s *stamps) FreshStamp(_ context.Context, kind byte, peer noise.PublicKey, 
 	return true, nil
 }
 
+// asked returns how many stamps were looked at.
+func (s *stamps) asked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls
+}
+
 // env is a node that serves versions 2, 3 and 4, and those who may call it.
 type env struct {
 	node, user, member, guest, stranger *noise.PrivateKey
@@ -143,6 +150,13 @@ func (e *env) gates(t testing.TB) map[port.Version]port.Gate {
 			Admit: func(noise.PublicKey, []byte) ([]byte, error) { return reply, nil },
 		},
 	}
+}
+
+// refused returns the refusals that were told so far.
+func (e *env) refused() []port.Refusal {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.refusals)
 }
 
 // options are those of e's node; the test may change them before it starts the node.

@@ -97,8 +97,8 @@ func TestDialTriesAgainWithANewStamp(t *testing.T) {
 	}
 	defer out.Close()
 	accept(t, p, port.Client).Close()
-	if len(e.refusals) != 1 {
-		t.Errorf("%d refusals, want the one of the first try", len(e.refusals))
+	if len(e.refused()) != 1 {
+		t.Errorf("%d refusals, want the one of the first try", len(e.refused()))
 	}
 }
 
@@ -121,8 +121,8 @@ func TestDialWithoutAnswer(t *testing.T) {
 			t.Errorf("%s: %v, want ErrNoAnswer", name, err)
 		}
 	}
-	if len(e.refusals) != 4 {
-		t.Errorf("%d refusals, want two tries each", len(e.refusals))
+	if len(e.refused()) != 4 {
+		t.Errorf("%d refusals, want two tries each", len(e.refused()))
 	}
 	stop()
 	if err := dial(within5(t), e.user, e.node.Public()); err == nil || errors.Is(err, port.ErrNoAnswer) {
@@ -208,8 +208,8 @@ func TestStampsOfStrangersAreNotKept(t *testing.T) {
 	o.MaxPerSource, o.HoldMin, o.HoldMax = 512, time.Millisecond, 2*time.Millisecond
 	run(t, ln, o)
 	probePort(dialTCP(ln), e.probes(t, nil), rules{holdMax: time.Second})
-	if e.stamps.calls != 0 {
-		t.Errorf("%d stamps of strangers were looked at", e.stamps.calls)
+	if n := e.stamps.asked(); n != 0 {
+		t.Errorf("%d stamps of strangers were looked at", n)
 	}
 }
 
@@ -266,7 +266,7 @@ func TestRefusalsInTheLog(t *testing.T) {
 		if !strings.Contains(first, "not listed") || !strings.Contains(first, e.stranger.Public().String()) {
 			t.Errorf("neither the reason nor the key is named:\n%s", first)
 		}
-		for _, r := range e.refusals {
+		for _, r := range e.refused() {
 			if r.Key == nil || *r.Key != e.stranger.Public() || r.Version != port.Client || r.Err == nil {
 				t.Errorf("refusal %+v", r)
 			}

@@ -70,7 +70,7 @@ func TestSilence(t *testing.T) {
 			list = append(list, probe{name: "trickled, " + v.String(), bytes: e.message(t, c, 91), pause: 10*time.Second/90 + 1})
 		}
 		report(t, probePort(dial, list, rules{holdMin: 5 * time.Second, holdMax: 10 * time.Second, slack: time.Second}))
-		if got := len(e.refusals); got != len(list) {
+		if got := len(e.refused()); got != len(list) {
 			t.Errorf("%d refusals were told, want %d", got, len(list))
 		}
 		stop()
