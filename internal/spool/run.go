@@ -2,7 +2,6 @@ package spool
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -48,14 +47,8 @@ func (s *Spool) expire(ctx context.Context) error {
 	if err := s.expireKeys(ctx, s.firstEpoch(now)); err != nil {
 		return err
 	}
-	if removed == 0 {
-		return nil
-	}
 	s.log.Debug("spool: removed what has ended", "count", removed)
-	if err := s.store.Compact(ctx); err != nil {
-		return fmt.Errorf("compact: %w", err)
-	}
-	return nil
+	return s.store.Compact(ctx)
 }
 
 func (s *Spool) expireKeys(ctx context.Context, before uint32) error {

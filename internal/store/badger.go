@@ -10,20 +10,25 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 )
 
-// valueThreshold is the length from which Badger keeps a value in its value log
-// rather than in the tree: every envelope, so that its bytes are written once and not
-// again with each compaction. No other record of ours is that long, but blocks of a
-// passport may be.
+// valueThreshold is the length from which Badger keeps a value in its value log rather
+// than in the tree: every envelope. With envelopes in the tree the store was half as
+// fast, and compacting them took several hundred MiB of memory while 400 MiB came in
+// at once; with the log that took 13 MiB. The price is that garbage has to be collected,
+// see Compact.
 const valueThreshold = 1 << 10
+
+// memTableSize also bounds a transaction: 15 % of it, not counting what goes to the value
+// log. Two memtables are allocated as soon as they are used.
+const memTableSize = 4 << 20
 
 // badgerOptions are sized for a node that must idle in a few MiB on a small board.
 //
 // SyncWrites, and not db.Sync after each batch, for two reasons found in the source of
 // v4.9.6. db.Sync syncs the newest value log file and the newest memtable alone: what
-// went to a file that was completed meanwhile, by our own batch or by the rewriting of
+// went to a file that was completed meanwhile, by our own batch or by the collection of
 // garbage, would be acknowledged without being synced (value.go, toDisk; db.go,
 // ensureRoomForWrite). And with SyncWrites the value log is synced before the pointers
-// to it are written. It costs a second sync per batch, of a file that is seldom long.
+// to it are written. It costs a second sync per batch.
 //
 // Without compression Badger reads blocks and indices from the mapped files, so both
 // caches can be off; their memory is the page cache's to take back.
@@ -37,7 +42,7 @@ func badgerOptions(dir string, log *badgerLog) badger.Options {
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(0).
-		WithMemTableSize(8 << 20).
+		WithMemTableSize(memTableSize).
 		WithNumMemtables(2).
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(64 << 20).

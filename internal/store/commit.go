@@ -11,12 +11,12 @@ import (
 
 // Bounds of one batch. Bytes count with the bodies of envelopes: a batch of that size
 // is written in a fraction of a second even on a memory card, so nobody waits long for
-// others. Badger's own limits (15 % of the memtable, values in the value log not
-// counted) are kept to 9/10, since it adds a marker and version numbers on its own.
+// others. Of Badger's own bounds on a transaction 9/10 are used, since it adds a marker
+// and version numbers on its own.
 const (
 	maxBatchWrites = 512
 	maxBatchBytes  = 4 << 20
-	entryOverhead  = 12
+	entryOverhead  = 12 // what Badger counts for each record beside key and value
 )
 
 // Errors of writes.
@@ -32,8 +32,9 @@ var (
 // write is a change that waits for the committer.
 type write struct {
 	change func(*tx) error
-	taken  atomic.Bool // by the committer, or by the caller that gave up
-	err    error       // of change
+	alone  func() error // instead of change: what must have no write beside it
+	taken  atomic.Bool  // by the committer, or by the caller that gave up
+	err    error        // of change
 	after  []func()
 	done   chan error // buffered
 }
@@ -43,6 +44,10 @@ type write struct {
 // variables of its caller may be read if, and only if, update returned nil or the
 // error that change returned.
 func (s *Store) update(ctx context.Context, change func(*tx) error) error {
+	return s.submit(ctx, &write{change: change, done: make(chan error, 1)})
+}
+
+func (s *Store) submit(ctx context.Context, w *write) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -50,7 +55,6 @@ func (s *Store) update(ctx context.Context, change func(*tx) error) error {
 		return ErrClosed
 	}
 	defer s.leave()
-	w := &write{change: change, done: make(chan error, 1)}
 	select {
 	case s.writes <- w:
 	case <-ctx.Done():
@@ -92,9 +96,15 @@ func (s *Store) commitWrites() {
 func (s *Store) commitBatch(batch []*write) {
 	b := &openBatch{store: s}
 	for _, w := range batch {
-		if w.taken.CompareAndSwap(false, true) {
-			b.apply(w)
+		if !w.taken.CompareAndSwap(false, true) {
+			continue
 		}
+		if w.alone == nil {
+			b.apply(w)
+			continue
+		}
+		b.commit()
+		w.done <- w.alone()
 	}
 	b.commit()
 }
@@ -128,11 +138,12 @@ func (b *openBatch) apply(w *write) {
 func (b *openBatch) add(t *tx) error {
 	count, size, bytes := measure(t.changes)
 	db := b.store.db
-	if b.count > 0 && (b.count+count > db.MaxBatchCount()*9/10 || b.size+size > db.MaxBatchSize()*9/10 || b.bytes+bytes > maxBatchBytes) {
+	maxCount, maxSize := db.MaxBatchCount()*9/10, db.MaxBatchSize()*9/10
+	if b.count > 0 && (b.count+count > maxCount || b.size+size > maxSize || b.bytes+bytes > maxBatchBytes) {
 		b.commit()
 		b.txn = db.NewTransaction(true)
 	}
-	if count > db.MaxBatchCount()*9/10 || size > db.MaxBatchSize()*9/10 {
+	if count > maxCount || size > maxSize {
 		return fmt.Errorf("%w: %d records of %d bytes", ErrTooLarge, count, size)
 	}
 	for k, v := range t.changes {

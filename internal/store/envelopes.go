@@ -15,26 +15,45 @@ import (
 // late and for those who have not got it yet.
 const grace = 4 * time.Hour
 
-// PutEnvelopes stores what is not there yet, with its mailbox entries, all in one
-// transaction; fresh says for each whether it was new. Matches of an envelope that is
-// there already are added too. Nobody gets an envelope twice: an entry is made once
-// for a user and an envelope, whatever the handles.
+// PutEnvelopes stores what is not there yet, each envelope with its mailbox entries in
+// one transaction; fresh says for each whether it was new. Matches of an envelope that
+// is there already are added too. Nobody gets an envelope twice: an entry is made once
+// for a user and an envelope, whatever the handles. If it fails, some may be stored.
 func (s *Store) PutEnvelopes(ctx context.Context, arrivals []envelope.Arrival) (fresh []bool, err error) {
 	fresh = make([]bool, len(arrivals))
-	err = s.update(ctx, func(t *tx) error {
-		for i, a := range arrivals {
-			f, err := s.putEnvelope(t, a)
-			if err != nil {
-				return fmt.Errorf("store envelope: %w", err)
+	for start := 0; start < len(arrivals); {
+		end := start + pieceOf(arrivals[start:])
+		err = s.update(ctx, func(t *tx) error {
+			for i := start; i < end; i++ {
+				f, err := s.putEnvelope(t, arrivals[i])
+				if err != nil {
+					return err
+				}
+				fresh[i] = f
 			}
-			fresh[i] = f
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("store envelopes: %w", err)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
+		start = end
 	}
 	return fresh, nil
+}
+
+// pieceOf returns how many of the first arrivals go into one write: at least one, and
+// no more than what surely fits into a transaction.
+func pieceOf(arrivals []envelope.Arrival) int {
+	const maxCount, maxMatches = 400, 400
+	bytes, matches := 0, 0
+	for i, a := range arrivals {
+		bytes += len(a.Envelope.Sealed)
+		matches += len(a.Matches)
+		if i > 0 && (i >= maxCount || matches > maxMatches || bytes > maxBatchBytes/2) {
+			return i
+		}
+	}
+	return len(arrivals)
 }
 
 func (s *Store) putEnvelope(t *tx, a envelope.Arrival) (fresh bool, err error) {
@@ -79,7 +98,7 @@ func (s *Store) AddMatches(ctx context.Context, ids []envelope.ID, matches [][]e
 	if len(ids) != len(matches) {
 		return fmt.Errorf("add matches: %d ids, %d lists", len(ids), len(matches))
 	}
-	const piece = 500
+	const piece = 400
 	for len(ids) > 0 {
 		n := min(piece, len(ids))
 		err := s.update(ctx, func(t *tx) error { return s.addMatches(t, ids[:n], matches[:n]) })

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -48,7 +50,7 @@ func (s *Store) expire(ctx context.Context, now passport.Time, limit int) (int, 
 			} else if !there {
 				continue
 			}
-			if err := t.expireKey(k); err != nil {
+			if err := s.expireKey(t, k); err != nil {
 				return err
 			}
 		}
@@ -74,17 +76,17 @@ func (s *Store) due(kind byte, now passport.Time, limit int) (keys [][]byte, err
 	return keys, err
 }
 
-func (t *tx) expireKey(k []byte) error {
+func (s *Store) expireKey(t *tx, k []byte) error {
 	t.delete(k)
 	if k[0] == kindDue {
-		return t.endEnvelope(envelope.ID(k[5:]))
+		return s.endEnvelope(t, envelope.ID(k[5:]))
 	}
-	return t.removeEntry(passport.ID(k[5:21]), binary.BigEndian.Uint64(k[21:]))
+	return s.removeEntry(t, passport.ID(k[5:21]), binary.BigEndian.Uint64(k[21:]))
 }
 
 // endEnvelope removes an envelope whose time is over, or leaves it to the mailboxes
 // that hold it.
-func (t *tx) endEnvelope(id envelope.ID) error {
+func (s *Store) endEnvelope(t *tx, id envelope.ID) error {
 	x, err := t.index(id)
 	if x == nil || err != nil {
 		return err
@@ -94,21 +96,22 @@ func (t *tx) endEnvelope(id envelope.ID) error {
 		t.setIndex(id, x)
 		return nil
 	}
-	return t.removeEnvelope(id, x)
+	return s.removeEnvelope(t, id, x)
 }
 
-func (t *tx) removeEnvelope(id envelope.ID, x *index) error {
+func (s *Store) removeEnvelope(t *tx, id envelope.ID, x *index) error {
 	t.delete(bodyKey(id))
 	t.delete(indexKey(id))
 	t.delete(dueKey(x.due(), id))
 	if err := t.deletePrefix(key(kindCustody, id[:])); err != nil {
 		return err
 	}
+	t.onCommit(func() { s.removed.Add(int64(x.size)) })
 	return t.addUsage(-1, x.size)
 }
 
 // removeEntry removes a mailbox entry, and its envelope if nothing else keeps it.
-func (t *tx) removeEntry(user passport.ID, n uint64) error {
+func (s *Store) removeEntry(t *tx, user passport.ID, n uint64) error {
 	k := entryKey(user, n)
 	b, err := t.get(k)
 	if b == nil || err != nil {
@@ -136,7 +139,7 @@ func (t *tx) removeEntry(user passport.ID, n uint64) error {
 	}
 	x.held--
 	if x.ended && x.held == 0 {
-		return t.removeEnvelope(e.id, x)
+		return s.removeEnvelope(t, e.id, x)
 	}
 	t.setIndex(e.id, x)
 	return nil
@@ -150,17 +153,88 @@ func (t *tx) deletePrefix(prefix []byte) error {
 	})
 }
 
-// Compact gives the room of removed envelopes back to the file system, as far as Badger
-// knows of it by now. It may take minutes after much was removed; other calls go on.
+// compactAfter is how many bytes of removed envelopes make it worth to look for room:
+// one file of the value log.
+const compactAfter = 64 << 20
+
+// keyMarker is a record that is there only for Compact to drop.
+var keyMarker = []byte("~")
+
+// Compact gives the room of removed envelopes back to the file system, if they come to
+// 64 MiB and to more than the tree of keys, which has to be rewritten for it. Reading
+// goes on meanwhile, writing after some 0.1 s.
+//
+// Badger learns what of its value log is garbage only when it compacts the keys, and
+// ours are so few that it would do so once in weeks, and fill the disk until then. It
+// has no call for it, but DropPrefix writes the memtable out and compacts what is new on
+// its way, and Flatten does the rest.
 func (s *Store) Compact(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if !s.enter() {
-			return ErrClosed
+	if !s.enter() {
+		return ErrClosed
+	}
+	defer s.leave()
+	var tree int64
+	for _, l := range s.db.Levels() {
+		tree += l.Size
+	}
+	removed := s.removed.Load()
+	if removed < max(compactAfter, tree) {
+		return nil
+	}
+	err := s.submit(ctx, &write{alone: s.compactNew, done: make(chan error, 1)})
+	if err == nil {
+		err = s.db.Flatten(1)
+	}
+	if err != nil {
+		return fmt.Errorf("compact store: %w", err)
+	}
+	s.removed.Add(-removed)
+	return s.collect(ctx)
+}
+
+// estimateRemoved counts as removed what is in the finished files of the value log beyond
+// the envelopes there are.
+func (s *Store) estimateRemoved() error {
+	files, err := filepath.Glob(filepath.Join(s.dir, "*.vlog"))
+	if err != nil {
+		return err
+	}
+	u, err := s.Usage()
+	if err != nil {
+		return err
+	}
+	removed := -u.Small.Bytes - u.Large.Bytes
+	for _, f := range files[:max(0, len(files)-1)] { // sorted: the last is being written
+		if info, err := os.Stat(f); err == nil {
+			removed += info.Size()
 		}
-		err := s.db.RunValueLogGC(0.5)
-		s.leave()
-		switch {
-		case err == nil: // a file was rewritten, perhaps there is another
+	}
+	s.removed.Store(max(0, removed))
+	return nil
+}
+
+// compactNew compacts what was written lately. It runs alone, since Badger refuses all
+// writes meanwhile. If it fails, what Badger holds in memory is in doubt.
+func (s *Store) compactNew() error {
+	err := s.failure()
+	if err == nil {
+		err = s.db.Update(func(txn *badger.Txn) error { return txn.Set(keyMarker, nil) })
+	}
+	if err == nil {
+		err = s.db.DropPrefix(keyMarker)
+	}
+	if err != nil {
+		s.fail(err)
+		return s.failure()
+	}
+	return nil
+}
+
+// collect rewrites the files of the value log that are mostly garbage.
+func (s *Store) collect(ctx context.Context) error {
+	for ctx.Err() == nil {
+		switch err := s.db.RunValueLogGC(0.5); {
+		case err == nil: // one is done, perhaps there is another
 		case errors.Is(err, badger.ErrNoRewrite), errors.Is(err, badger.ErrRejected):
 			return nil
 		default:

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"testing"
@@ -25,6 +26,19 @@ func SetSchema(dir string, n uint32) error {
 func (s *Store) Drop(kind byte) error {
 	return s.update(context.Background(), func(t *tx) error { return t.deletePrefix([]byte{kind}) })
 }
+
+// TooLarge tries to admit more users in one write than fit into one.
+func (s *Store) TooLarge(name string) error {
+	return s.update(context.Background(), func(t *tx) error {
+		for i := range 20_000 {
+			t.set(key(kindUser, fmt.Append(nil, name, i)), be32(1))
+		}
+		return nil
+	})
+}
+
+// PretendRemoved makes the next Compact do something.
+func (s *Store) PretendRemoved(bytes int64) { s.removed.Store(bytes) }
 
 // Fail has the next commit behave as if its sync had failed.
 func (s *Store) Fail() { s.badgerLog.Errorf("Error while curlf sync: %v\n", io.ErrShortWrite) }

@@ -26,11 +26,11 @@ import (
 //	h user | handle               bytes u64 of its entries that no device acknowledged
 //	t user | handle               tag key: epoch u32 | key 32
 //	c envelope | member           member confirmed that it stores it; no value
-//	p passport | position u32     block
+//	p passport | hash             block; the tip names the last one, each its parent
 //	q passport                    tip 16 | blocks u32 | change u64
 //	Q change u64                  passport 16, the last change of each passport only
 //	a key | passport              key is active in it; change u64 at which it became so
-//	f passport | hash             block of a fork, proof
+//	f passport | hash             block of a fork, proof: our block's hash 16 | their block
 //	s hash                        statement of the mesh
 //	u name                        user: added u32
 //	r key                         peer: seen u32 | n × (length u8 | address)

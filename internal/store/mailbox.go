@@ -129,7 +129,7 @@ func (s *Store) LastNumber(user passport.ID) (n uint64, err error) {
 // after the first acknowledgement on, an entry may be removed. Numbers that are gone or
 // were never given are passed over.
 func (s *Store) Acknowledge(ctx context.Context, user passport.ID, device noise.PublicKey, numbers []uint64) error {
-	const piece = 1000
+	const piece = 400 // four records each
 	for len(numbers) > 0 {
 		n := min(piece, len(numbers))
 		now := s.clock()

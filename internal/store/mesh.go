@@ -11,13 +11,15 @@ import (
 )
 
 // SetMesh says to which mesh this node belongs and stores statements of it, in one
-// step. founder is the seed of the founding key, nil on all nodes but the founder's. If
+// step unless they come to more than 256 KiB: then the first are in that step, so let the
+// node's own certificate be among them. founder is the seed of the founding key, nil on all nodes but the founder's. If
 // the node was in another mesh, the statements of that one are removed: so a node that
 // founded a mesh by itself joins another.
 func (s *Store) SetMesh(ctx context.Context, id mesh.ID, secret mesh.Secret, founder []byte, statements ...[]byte) error {
 	if len(founder) != 0 && len(founder) != noise.SeedSize {
 		return fmt.Errorf("set mesh: seed of %d bytes", len(founder))
 	}
+	n := statementPiece(statements)
 	err := s.update(ctx, func(t *tx) error {
 		old, err := t.get(keyMesh)
 		if err != nil {
@@ -29,9 +31,12 @@ func (s *Store) SetMesh(ctx context.Context, id mesh.ID, secret mesh.Secret, fou
 			}
 		}
 		t.set(keyMesh, key(id[0], id[1:], secret[:], founder))
-		t.putStatements(statements)
+		t.putStatements(statements[:n])
 		return nil
 	})
+	if err == nil {
+		err = s.PutStatements(ctx, statements[n:])
+	}
 	if err != nil {
 		return fmt.Errorf("set mesh: %w", err)
 	}
@@ -63,14 +68,29 @@ func (s *Store) Mesh() (id mesh.ID, secret mesh.Secret, founder []byte, ok bool,
 // PutStatements stores statements of the mesh; those that are there stay as they are.
 // They are checked by nobody here.
 func (s *Store) PutStatements(ctx context.Context, statements [][]byte) error {
-	err := s.update(ctx, func(t *tx) error {
-		t.putStatements(statements)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("store statements: %w", err)
+	for len(statements) > 0 {
+		n := statementPiece(statements)
+		err := s.update(ctx, func(t *tx) error {
+			t.putStatements(statements[:n])
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("store statements: %w", err)
+		}
+		statements = statements[n:]
 	}
 	return nil
+}
+
+// statementPiece returns how many of the first statements go into one write.
+func statementPiece(statements [][]byte) int {
+	size := 0
+	for i, b := range statements {
+		if size += len(b) + 64; i > 0 && (size > 256<<10 || i >= 1000) {
+			return i
+		}
+	}
+	return len(statements)
 }
 
 func (t *tx) putStatements(statements [][]byte) {

@@ -38,9 +38,9 @@ func parseTip(k, b []byte) (*tip, error) {
 	return p, nil
 }
 
-func tipKey(id passport.ID) []byte             { return key(kindTip, id[:]) }
-func blockKey(id passport.ID, n uint32) []byte { return key(kindBlock, id[:], be32(n)) }
-func changeKey(n uint64) []byte                { return key(kindChange, be64(n)) }
+func tipKey(id passport.ID) []byte                    { return key(kindTip, id[:]) }
+func blockKey(id passport.ID, h passport.Hash) []byte { return key(kindBlock, id[:], h[:]) }
+func changeKey(n uint64) []byte                       { return key(kindChange, be64(n)) }
 func activeKey(k noise.PublicKey, id passport.ID) []byte {
 	return key(kindActive, k[:], id[:])
 }
@@ -59,10 +59,12 @@ func readTip(get func([]byte) ([]byte, error), id passport.ID) (*tip, error) {
 // gives a *passport.ForkError; its first block that differs is kept as proof.
 func (s *Store) PutPassport(ctx context.Context, p *passport.Passport) (changed bool, err error) {
 	var fork *passport.ForkError
-	err = s.update(ctx, func(t *tx) (err error) {
-		changed, fork, err = s.putPassport(t, p)
-		return err
-	})
+	if err = s.putLongChain(ctx, p); err == nil {
+		err = s.update(ctx, func(t *tx) (err error) {
+			changed, fork, err = s.putPassport(t, p)
+			return err
+		})
+	}
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("store passport %s: %w", p.ID(), err)
@@ -72,38 +74,84 @@ func (s *Store) PutPassport(ctx context.Context, p *passport.Passport) (changed 
 	return changed, nil
 }
 
+// putLongChain stores blocks ahead if there are too many new ones for one transaction
+// (a passport may have 4 MiB). Blocks are stored under their hashes and mean nothing
+// before a tip leads to them, so a crash in between leaves some bytes and no harm.
+func (s *Store) putLongChain(ctx context.Context, p *passport.Passport) error {
+	const piece = 128 << 10
+	if p.Size() <= piece {
+		return nil
+	}
+	var old *tip
+	err := s.view(func(txn *badger.Txn) (err error) {
+		old, err = readTip(viewGet(txn), p.ID())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	blocks := p.Blocks()
+	if old != nil {
+		if !p.Contains(old.hash) {
+			return nil // a fork or an older state: nothing of it will be stored
+		}
+		blocks = blocks[min(int(old.blocks), len(blocks)):]
+	}
+	for len(blocks) > 0 {
+		n, size := 0, 0
+		for n < len(blocks) && (n == 0 || size+blocks[n].Size() <= piece) {
+			size += blocks[n].Size()
+			n++
+		}
+		err := s.update(ctx, func(t *tx) error { return t.putBlocks(p.ID(), blocks[:n]) })
+		if err != nil {
+			return err
+		}
+		blocks = blocks[n:]
+	}
+	return nil
+}
+
+// putBlocks stores the blocks that are not there yet.
+func (t *tx) putBlocks(id passport.ID, blocks []*passport.Block) error {
+	for _, b := range blocks {
+		k := blockKey(id, b.Hash())
+		if known, err := t.has(k); err != nil {
+			return err
+		} else if !known {
+			t.set(k, b.Bytes())
+		}
+	}
+	return nil
+}
+
 func (s *Store) putPassport(t *tx, p *passport.Passport) (changed bool, fork *passport.ForkError, err error) {
-	old, err := readTip(t.get, p.ID())
+	id := p.ID()
+	old, err := readTip(t.get, id)
 	if err != nil {
 		return false, nil, err
 	}
-	var have uint32
+	have := 0
 	if old != nil {
-		have = old.blocks
-		if i, err := t.firstDifference(p, have); err != nil {
-			return false, nil, err
-		} else if i >= 0 {
-			fork, err = t.putFork(p, uint32(i))
+		have = int(old.blocks)
+		if fork, err = t.findFork(p, old); err != nil || fork != nil {
 			return false, fork, err
 		}
-		if p.Len() <= int(have) {
+		if p.Len() <= have {
 			return false, nil, nil
 		}
+		t.delete(changeKey(old.change))
 	}
 	change, err := t.getUint64(keyLastChange)
 	if err != nil {
 		return false, nil, err
 	}
 	change++
+	if err := t.putBlocks(id, p.Blocks()[have:]); err != nil {
+		return false, nil, err
+	}
 	t.set(keyLastChange, be64(change))
-	if old != nil {
-		t.delete(changeKey(old.change))
-	}
-	id := p.ID()
 	t.set(changeKey(change), id[:])
-	for i, b := range p.Blocks()[have:] {
-		t.set(blockKey(id, have+uint32(i)), b.Bytes())
-	}
 	t.set(tipKey(id), tip{p.Tip(), uint32(p.Len()), change}.bytes())
 	t.onCommit(func() {
 		s.passports.put(p)
@@ -112,56 +160,58 @@ func (s *Store) putPassport(t *tx, p *passport.Passport) (changed bool, fork *pa
 	return true, nil, t.setActive(p, change)
 }
 
-// firstDifference returns the position of the first block in which p and the stored
-// passport of have blocks differ, -1 if one continues the other. Blocks name their
-// parent, so equal last blocks mean equal chains.
-func (t *tx) firstDifference(p *passport.Passport, have uint32) (int, error) {
-	blocks := p.Blocks()
-	common := min(int(have), len(blocks))
-	same := func(i int) (bool, error) {
-		b, err := t.block(p.ID(), uint32(i))
-		return err == nil && b.Hash() == blocks[i].Hash(), err
+// findFork compares p with the stored chain, and keeps the proof if neither continues
+// the other. The usual case, that p continues it, needs no reading.
+func (t *tx) findFork(p *passport.Passport, old *tip) (*passport.ForkError, error) {
+	theirs := p.Blocks()
+	if len(theirs) >= int(old.blocks) && theirs[old.blocks-1].Hash() == old.hash {
+		return nil, nil
 	}
-	if ok, err := same(common - 1); ok || err != nil {
-		return -1, err
+	ours, err := chain(t.get, p.ID(), old)
+	if err != nil {
+		return nil, err
 	}
-	for i := range common {
-		if ok, err := same(i); !ok || err != nil {
-			return i, err
+	for i := range min(len(ours), len(theirs)) {
+		if ours[i].Hash() != theirs[i].Hash() {
+			fork := &passport.ForkError{ID: p.ID(), Ours: ours[i], Theirs: theirs[i]}
+			return fork, t.putFork(fork)
 		}
 	}
-	return -1, nil
+	return nil, nil
 }
 
-func (t *tx) block(id passport.ID, n uint32) (*passport.Block, error) {
-	return readBlock(t.get, id, n)
+// chain returns the blocks of a stored passport, first to last. It checks no signature.
+func chain(get func([]byte) ([]byte, error), id passport.ID, t *tip) ([]*passport.Block, error) {
+	blocks := make([]*passport.Block, min(t.blocks, passport.MaxBlocks))
+	hash := t.hash
+	for i := len(blocks) - 1; i >= 0; i-- {
+		b, err := readBlock(get, id, hash)
+		if err != nil {
+			return nil, err
+		}
+		blocks[i], hash = b, b.Previous()
+	}
+	return blocks, nil
 }
 
-func readBlock(get func([]byte) ([]byte, error), id passport.ID, n uint32) (*passport.Block, error) {
-	b, err := get(blockKey(id, n))
+func readBlock(get func([]byte) ([]byte, error), id passport.ID, h passport.Hash) (*passport.Block, error) {
+	b, err := get(blockKey(id, h))
 	if err != nil {
 		return nil, err
 	}
 	block, err := passport.ParseBlock(b)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", damaged(blockKey(id, n)), err)
+	if err != nil || block.Hash() != h {
+		return nil, fmt.Errorf("%w: block %s (%v)", ErrDamaged, h, err)
 	}
 	return block, nil
 }
 
-// putFork keeps p's block at position i, where the stored chain has another one.
-func (t *tx) putFork(p *passport.Passport, i uint32) (*passport.ForkError, error) {
-	id, theirs := p.ID(), p.Blocks()[i]
-	ours, err := t.block(id, i)
-	if err != nil {
-		return nil, err
-	}
-	fork := &passport.ForkError{ID: id, Ours: ours, Theirs: theirs}
-	hash := theirs.Hash()
-	k := key(kindFork, id[:], hash[:])
+func (t *tx) putFork(fork *passport.ForkError) error {
+	id, ours, theirs := fork.ID, fork.Ours.Hash(), fork.Theirs.Hash()
+	k := key(kindFork, id[:], theirs[:])
 	known, err := t.has(k)
 	if known || err != nil {
-		return fork, err
+		return err
 	}
 	n := 0
 	err = t.scan(key(kindFork, id[:]), nil, false, func(_, _ []byte) (bool, error) {
@@ -169,9 +219,9 @@ func (t *tx) putFork(p *passport.Passport, i uint32) (*passport.ForkError, error
 		return true, nil
 	})
 	if err == nil && n < maxForks {
-		t.set(k, append(be32(i), theirs.Bytes()...))
+		t.set(k, append(ours[:], fork.Theirs.Bytes()...))
 	}
-	return fork, err
+	return err
 }
 
 // setActive brings the index of active keys to p's state.
@@ -252,13 +302,13 @@ func viewGet(txn *badger.Txn) func([]byte) ([]byte, error) {
 // parseChain reads all blocks and checks them anew, so a damaged store cannot give
 // anybody a key that the passport's owner did not.
 func parseChain(txn *badger.Txn, id passport.ID, t *tip) (*passport.Passport, error) {
+	blocks, err := chain(viewGet(txn), id, t)
+	if err != nil {
+		return nil, err
+	}
 	var export []byte
-	for i := range t.blocks {
-		b, err := get(txn, blockKey(id, i))
-		if err != nil {
-			return nil, err
-		}
-		export = append(append(export, be32(uint32(len(b)))...), b...)
+	for _, b := range blocks {
+		export = append(append(export, be32(uint32(b.Size()))...), b.Bytes()...)
 	}
 	p, err := passport.Parse(export)
 	if err != nil {
@@ -325,15 +375,15 @@ func (s *Store) PassportTips(fn func(passport.ID, passport.Hash) bool) error {
 func (s *Store) Forks(fn func(*passport.ForkError) bool) error {
 	return s.view(func(txn *badger.Txn) error {
 		return scan(txn, []byte{kindFork}, nil, true, func(k, v []byte) (bool, error) {
-			if len(v) < 4 {
+			if len(v) < 16 {
 				return false, damaged(k)
 			}
 			id := passport.ID(k[1:17])
-			theirs, err := passport.ParseBlock(v[4:])
+			theirs, err := passport.ParseBlock(v[16:])
 			if err != nil {
 				return false, fmt.Errorf("%w: %w", damaged(k), err)
 			}
-			ours, err := readBlock(viewGet(txn), id, binary.BigEndian.Uint32(v))
+			ours, err := readBlock(viewGet(txn), id, passport.Hash(v[:16]))
 			if err != nil {
 				return false, err
 			}

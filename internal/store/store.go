@@ -49,6 +49,7 @@ const DefaultHandleLimit = 256 << 20
 
 // Store is a node's store. Its methods may be called concurrently.
 type Store struct {
+	dir         string
 	db          *badger.DB
 	log         *slog.Logger
 	badgerLog   *badgerLog
@@ -66,6 +67,7 @@ type Store struct {
 	closed bool
 
 	lastChange atomic.Uint64 // of a passport
+	removed    atomic.Int64  // bytes of envelopes removed that Compact has not dealt with
 	stamps     stampSource
 	passports  passportCache
 }
@@ -86,7 +88,7 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	s := &Store{
-		db: db, log: o.Log, badgerLog: blog, now: o.Now, handleLimit: o.HandleLimit,
+		dir: dir, db: db, log: o.Log, badgerLog: blog, now: o.Now, handleLimit: o.HandleLimit,
 		writes: make(chan *write, maxBatchWrites), committed: make(chan struct{}),
 	}
 	s.idle = sync.NewCond(&s.mu)
@@ -134,6 +136,9 @@ func (s *Store) start(random io.Reader) error {
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.estimateRemoved(); err != nil {
 		return err
 	}
 	return s.view(func(txn *badger.Txn) error {

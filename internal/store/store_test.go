@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/asmtp/asmtp/envelope"
 	"github.com/asmtp/asmtp/internal/store"
@@ -149,16 +151,18 @@ func TestRefusedWriteHarmsNoOther(t *testing.T) {
 }
 
 // TestBatchLargerThanATransaction: what waits at once and does not fit into one
-// transaction of Badger is split; a single write that does not fit is refused whole.
+// transaction of Badger is split; a single write that does not fit is refused whole and
+// harms no other.
 func TestBatchLargerThanATransaction(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "s"), store.Options{})
 	defer s.Close()
 	r := storetest.Random(2)
 	var wg sync.WaitGroup
-	for range 40 {
+	for i := range 40 {
 		var arrivals []envelope.Arrival
-		for range 100 { // 300 records each, 12,000 in all
-			arrivals = append(arrivals, envelope.Arrival{Envelope: storetest.NewEnvelope(r, 0, storetest.Hour(3))})
+		for range 100 { // 40 of them have 16,000 records, a transaction may have 6,000
+			e := storetest.NewEnvelope(r, 0, storetest.Hour(3))
+			arrivals = append(arrivals, envelope.Arrival{Envelope: e, Matches: []envelope.Match{{User: passport.ID{byte(i)}}}})
 		}
 		wg.Go(func() {
 			if fresh, err := s.PutEnvelopes(ctx, arrivals); err != nil || slices.Contains(fresh, false) {
@@ -166,21 +170,139 @@ func TestBatchLargerThanATransaction(t *testing.T) {
 			}
 		})
 	}
+	wg.Go(func() {
+		if err := s.TooLarge("huge"); !errors.Is(err, store.ErrTooLarge) {
+			t.Errorf("20,000 records in one write: %v", err)
+		}
+	})
 	wg.Wait()
+	if ok, err := s.HasUser("huge1"); ok || err != nil {
+		t.Errorf("a record of the refused write is there (%v)", err)
+	}
 	if u, err := s.Usage(); err != nil || u.Small.Count != 4000 || u.Small.Bytes != 4000*1045 || u.Large.Count != 0 {
 		t.Errorf("usage %+v, %v", u, err)
 	}
-	tooMany := make([][]byte, 20000)
-	for i := range tooMany {
-		tooMany[i] = fmt.Append(nil, "statement ", i)
+	verify(t, s)
+}
+
+// TestLargeCallsAreSplit: callers need not know what fits into a transaction.
+func TestLargeCallsAreSplit(t *testing.T) {
+	s := open(t, t.TempDir(), store.Options{})
+	defer s.Close()
+	r, user := storetest.Random(4), passport.ID{1}
+	var arrivals []envelope.Arrival
+	var numbers []uint64
+	for i := range 3000 {
+		m := []envelope.Match{{User: user}, {User: passport.ID{2}}}
+		arrivals = append(arrivals, envelope.Arrival{Envelope: storetest.NewEnvelope(r, i%300/299*3, storetest.Hour(3)), Matches: m})
+		numbers = append(numbers, uint64(i+1))
 	}
-	if err := s.PutStatements(ctx, tooMany); !errors.Is(err, store.ErrTooLarge) {
-		t.Errorf("20,000 records in one write: %v", err)
+	if _, err := s.PutEnvelopes(ctx, arrivals); err != nil {
+		t.Error(err)
 	}
-	if list, err := s.Statements(); err != nil || len(list) != 0 {
-		t.Errorf("%d statements of the refused write are there (%v)", len(list), err)
+	if err := s.Acknowledge(ctx, user, [32]byte{1}, numbers); err != nil {
+		t.Error(err)
+	}
+	statements := make([][]byte, 8000)
+	for i := range statements {
+		statements[i] = fmt.Appendf(nil, "statement %0200d", i)
+	}
+	if err := s.SetMesh(ctx, [16]byte{1}, [32]byte{1}, nil, statements...); err != nil {
+		t.Error(err)
+	}
+	if list, err := s.Statements(); err != nil || len(list) != len(statements) {
+		t.Errorf("%d statements (%v)", len(list), err)
+	}
+	keys := make([]envelope.TagKey, 5000)
+	for i := range keys {
+		keys[i].Handle = envelope.Handle{byte(i), byte(i >> 8)}
+	}
+	if err := s.PutTagKeys(ctx, user, keys); err != nil {
+		t.Error(err)
 	}
 	verify(t, s)
+}
+
+// TestRoomOfRemovedEnvelopesComesBack: without it a node fills its disk in some months.
+func TestRoomOfRemovedEnvelopesComesBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 250 MiB")
+	}
+	dir := t.TempDir()
+	s := open(t, dir, store.Options{})
+	defer func() { s.Close() }()
+	r := storetest.Random(5)
+	for range 100 {
+		var arrivals []envelope.Arrival
+		for i := range 150 {
+			arrivals = append(arrivals, envelope.Arrival{Envelope: storetest.NewEnvelope(r, 2+i%150/149, storetest.Hour(3))})
+		}
+		if _, err := s.PutEnvelopes(ctx, arrivals); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full := used(t, dir)
+	if _, err := s.ExpireEnvelopes(ctx, storetest.Hour(8), 1_000_000); err != nil {
+		t.Fatal(err)
+	}
+	// A restart forgets what was counted; it must not let the garbage stay for ever.
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir, store.Options{})
+	if err := s.Compact(ctx); err != nil {
+		t.Fatal(err)
+	}
+	left := used(t, dir)
+	t.Logf("%d MiB of %d MiB are left", left>>20, full>>20)
+	if left > full/2 {
+		t.Errorf("%d MiB of %d MiB are still taken after all envelopes were removed", left>>20, full>>20)
+	}
+	verify(t, s)
+}
+
+// TestCompactHarmsNoWrite: what is written and read while Compact runs is as ever.
+func TestCompactHarmsNoWrite(t *testing.T) {
+	s := open(t, t.TempDir(), store.Options{})
+	defer s.Close()
+	s.PretendRemoved(1 << 40)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			r := storetest.Random(uint64(100 + i))
+			for range 60 {
+				e := storetest.NewEnvelope(r, 1, storetest.Hour(3))
+				_, err := s.PutEnvelopes(ctx, []envelope.Arrival{{Envelope: e}})
+				if body, err2 := s.Envelope(e.ID()); err != nil || err2 != nil || len(body) != 21+4096 {
+					t.Errorf("put %v, read %d bytes, %v", err, len(body), err2)
+				}
+			}
+		})
+	}
+	for range 3 {
+		if err := s.Compact(ctx); err != nil {
+			t.Error(err)
+		}
+		s.PretendRemoved(1 << 40)
+	}
+	wg.Wait()
+	verify(t, s)
+}
+
+// used returns the room that the files of dir take, holes not counted.
+func used(t *testing.T, dir string) (n int64) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Join(dir, f.Name()), &st); err == nil {
+			n += st.Blocks * 512
+		}
+	}
+	return n
 }
 
 // TestStampsNeverRepeatWhenTheClockGoesBack also shows that most stamps need no write.

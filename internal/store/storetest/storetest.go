@@ -6,6 +6,8 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -136,15 +138,27 @@ func (f *fixture) reopen() {
 // now, without Close.
 func (f *fixture) crash() {
 	f.t.Helper()
-	dir := filepath.Join(f.t.TempDir(), "store")
-	if err := copyDir(dir, f.dir); err != nil {
-		f.t.Fatal(err)
+	// Background work may remove files while they are copied, which no crash does; then
+	// the files are others afterwards, and the copy is made again.
+	dir := ""
+	for before, after := "", f.files(); before != after; before, after = after, f.files() {
+		dir = filepath.Join(f.t.TempDir(), "store")
+		if err := copyDir(dir, f.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			f.t.Fatal(err)
+		}
 	}
 	old := f.Store
 	f.Store, f.dir = f.open(f.t, dir), dir
 	if err := old.Close(); err != nil {
 		f.t.Fatal(err)
 	}
+}
+
+// files returns the names of all files.
+func (f *fixture) files() string {
+	list, err := os.ReadDir(f.dir)
+	ok(f.t, err)
+	return fmt.Sprint(list)
 }
 
 func copyDir(to, from string) error {
