@@ -10,7 +10,7 @@ import (
 const frameData = 32 << 10
 
 // batchFrames is how many frames one system call sends at most.
-const batchFrames = 4
+const batchFrames = 8
 
 const (
 	frameStride = headerSize + frameData + tagSize
@@ -49,20 +49,6 @@ func (b *batch) seal(s *cipherState) ([]byte, error) {
 		end += headerSize + n + tagSize
 	}
 	return b.buf[:end], nil
-}
-
-// sealFrom makes frames of p, of which no more than batchData bytes are taken.
-func (b *batch) sealFrom(s *cipherState, p []byte) (frames []byte, n int, err error) {
-	end := 0
-	for n < batchData && n < len(p) {
-		k := min(frameData, len(p)-n)
-		if err := sealFrame(s, b.buf[end:], p[n:n+k]); err != nil {
-			return nil, 0, err
-		}
-		end += headerSize + k + tagSize
-		n += k
-	}
-	return b.buf[:end], n, nil
 }
 
 // sealFrame writes the frame of plaintext to dst, which has room for it. plaintext

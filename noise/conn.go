@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -31,8 +32,7 @@ var ErrFrame = errors.New("frame is damaged")
 //   - Write returns when the bytes are in a buffer of bounded size. They are on their
 //     way at once, without a later Write, in frames that gather what was written while
 //     the one before was being sent. An error of the network shows up at the next
-//     Write, or at Close. Large writes that find the connection idle are sent before
-//     Write returns.
+//     Write, or at Close.
 //   - A write deadline that passes does not break the stream: what Write has reported
 //     as written is sent on once there is a new deadline.
 //   - Close sends what is buffered, for at most a second.
@@ -178,10 +178,12 @@ func (d *deadline) passed() bool {
 	return t != nil && time.Until(*t) <= 0
 }
 
+// isTimeout reports whether a deadline has passed. That a TCP peer is gone
+// (ETIMEDOUT) is a timeout to package net, but one that no new deadline mends.
 func isTimeout(err error) bool {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return true
 	}
 	var n net.Error
-	return errors.As(err, &n) && n.Timeout()
+	return errors.As(err, &n) && n.Timeout() && !errors.Is(err, syscall.ETIMEDOUT)
 }

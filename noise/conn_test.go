@@ -260,7 +260,7 @@ func TestSmallWritesShareFrames(t *testing.T) {
 	if n := <-g.sizes; n != 19 {
 		t.Errorf("first: %d bytes", n)
 	}
-	if n := <-g.sizes; n != 100_000+4*18 {
+	if n := <-g.sizes; n != 100_000+4*18 { // of 32 KiB
 		t.Errorf("then: %d bytes, want a thousand writes in four frames and one system call", n)
 	}
 }
@@ -392,6 +392,48 @@ func TestDeadlineDoesNotBreakStream(t *testing.T) {
 	}
 }
 
+// extending writes with a deadline that passes, and sets a new one before the
+// connection above can know.
+type extending struct {
+	net.Conn
+	once   *sync.Once
+	extend func()
+}
+
+func (e extending) Write(p []byte) (n int, err error) {
+	e.once.Do(func() {
+		n, _ = e.Conn.Write(p[:1])
+		e.extend()
+		err = os.ErrDeadlineExceeded
+	})
+	if err != nil {
+		return n, err
+	}
+	return e.Conn.Write(p)
+}
+
+func TestDeadlineReplacedInTime(t *testing.T) {
+	for _, message := range []bool{false, true} {
+		w := newWire(nil)
+		var c *noise.Conn
+		c = noise.NewTestConn(extending{w, new(sync.Once), func() { c.SetWriteDeadline(time.Time{}) }}, keyAB, keyBA)
+		if message {
+			if err := c.WriteMessage([]byte("x")); err != nil {
+				t.Error(err)
+			}
+		} else if _, err := c.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		if err := c.WriteMessage([]byte("y")); err != nil { // hangs if sending has stopped
+			t.Error(err)
+		}
+		if got := w.take(); !bytes.Equal(got, stockFrames(keyAB, []byte("x"), []byte("y"))) {
+			t.Errorf("on the wire: %x", got)
+		}
+		c.Close()
+	}
+}
+
 func TestReadDeadline(t *testing.T) {
 	a, b := tcpConns(t)
 	b.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
@@ -406,26 +448,43 @@ func TestReadDeadline(t *testing.T) {
 }
 
 func TestManyWriters(t *testing.T) {
-	a, b := tcpConns(t)
-	const writers, each = 8, 200
-	var wg sync.WaitGroup
-	for i := range writers {
-		wg.Go(func() {
-			for range each {
-				if _, err := a.Write(bytes.Repeat([]byte{byte(i)}, 1000)); err != nil {
-					t.Error(err)
+	for _, size := range []int{1000, 90_000} { // shorter and longer than what can be waited for
+		a, b := tcpConns(t)
+		const writers, each = 8, 50
+		var wg sync.WaitGroup
+		for i := range writers {
+			wg.Go(func() {
+				for range each {
+					if _, err := a.Write(bytes.Repeat([]byte{byte(i)}, size)); err != nil {
+						t.Error(err)
+					}
 				}
+			})
+		}
+		go func() { wg.Wait(); a.Close() }()
+		got, err := io.ReadAll(b)
+		if err != nil || len(got) != writers*each*size {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		for i := 0; i < len(got); i += size { // no write is torn by another
+			if bytes.Count(got[i:i+size], got[i:i+1]) != size {
+				t.Fatal("writes are mixed")
 			}
-		})
+		}
 	}
-	go func() { wg.Wait(); a.Close() }()
-	got, err := io.ReadAll(b)
-	if err != nil || len(got) != writers*each*1000 {
-		t.Fatalf("%d bytes, %v", len(got), err)
-	}
-	for i := 0; i < len(got); i += 1000 { // no write is torn by another
-		if bytes.Count(got[i:i+1000], got[i:i+1]) != 1000 {
-			t.Fatal("writes are mixed")
+}
+
+// A damaged frame changes no key, so the frame meant in its place would still open.
+// It must not be looked at any more.
+func TestNothingIsReadAfterDamage(t *testing.T) {
+	garbage := append([]byte{0, 16}, make([]byte, 16)...)
+	c := noise.NewTestConn(newWire(append(garbage, stockFrames(keyBA, []byte("good"))...)), keyAB, keyBA)
+	for range 3 {
+		if m, err := c.ReadMessage(); !errors.Is(err, noise.ErrFrame) {
+			t.Errorf("%q, %v", m, err)
+		}
+		if n, err := c.Read(make([]byte, 9)); n > 0 || !errors.Is(err, noise.ErrFrame) {
+			t.Errorf("%d bytes, %v", n, err)
 		}
 	}
 }
@@ -470,6 +529,9 @@ func TestConnAtRestIsSmall(t *testing.T) {
 		w := newWire(nil)
 		c := noise.NewTestConn(w, keyAB, keyBA)
 		if _, err := c.Write(buf); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.WriteMessage(nil); err != nil { // which waits for what is under way
 			t.Fatal(err)
 		}
 		w.in = bytes.NewBuffer(sent)

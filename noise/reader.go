@@ -15,7 +15,7 @@ const restSize = 512
 
 // readSize is the size of the buffer that a busy connection reads into: several
 // frames of a stream, at least one of the largest.
-const readSize = 128 << 10
+const readSize = 256 << 10
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 

@@ -12,16 +12,15 @@ import (
 // flushTime is how long Close waits for a peer that does not read.
 const flushTime = time.Second
 
-// direct is the length from which on a write is sealed from the caller's memory.
-// Below it, copying costs less than the system call that gathering saves.
-const direct = 16 << 10
-
 // writer is the sending half of a Conn.
 //
 // At any time at most one goroutine, the owner, seals and sends; it owns key and the
 // conn's write side while busy is true and works without the lock. What is written
-// meanwhile is added to fill. An owner that ends while there is more to send passes
-// on to flush, which runs until there is nothing left.
+// meanwhile is added to fill. The owner is flush, which runs until there is nothing
+// left, or a writeMessage that found the writer idle.
+//
+// Sealing large writes from the caller's memory, without the copy, was measured: it
+// costs as much, and the caller loses the time in which it can prepare the next write.
 //
 // States: idle (not busy, nothing to send) - busy - stalled (not busy, rest or fill
 // to be sent, late says which deadline passed; a new deadline goes on) - failed (err).
@@ -33,16 +32,17 @@ type writer struct {
 
 	turn sync.Mutex // of one write after the other, so that none is torn by another
 
-	mu     sync.Mutex
-	change sync.Cond // on every change of what follows
-	busy   bool
-	closed bool
-	err    error  // why nothing can be sent any more
-	lost   error  // why bytes that were written have not been sent
-	late   error  // why sending has stopped until there is a new deadline
-	fill   *batch // plaintext to be sent; nil or not empty
-	sent   *batch // holds rest
-	rest   []byte // frames of which a passed deadline cut the sending
+	mu      sync.Mutex
+	change  sync.Cond // on every change of what follows
+	busy    bool
+	closed  bool
+	err     error  // why nothing can be sent any more
+	lost    error  // why bytes that were written have not been sent
+	late    error  // why sending has stopped until there is a new deadline
+	fill    *batch // plaintext to be sent; nil or not empty
+	sent    *batch // holds rest
+	changes uint64 // of the deadline
+	rest    []byte // frames of which a passed deadline cut the sending
 }
 
 func (w *writer) init(c net.Conn, key [KeySize]byte) {
@@ -80,24 +80,17 @@ func (w *writer) write(p []byte) (n int, err error) {
 		if len(p) == n {
 			return n, nil
 		}
-		switch {
-		case !w.busy && !w.pending() && len(p)-n >= direct:
-			b := batches.Get().(*batch)
-			n += w.own(b, func() ([]byte, int, error) { return b.sealFrom(w.key, p[n:]) })
-			if n == len(p) { // an error with no bytes missing belongs to the next write
-				return n, nil
-			}
-		case w.fill == nil || w.fill.n < batchData:
-			if w.fill == nil {
-				w.fill = batches.Get().(*batch)
-			}
-			n += w.fill.add(p[n:])
-			w.startLocked()
-			if n == len(p) {
-				return n, nil
-			}
-		default:
+		if w.fill == nil {
+			w.fill = batches.Get().(*batch)
+		}
+		k := w.fill.add(p[n:])
+		if n += k; k == 0 {
 			w.change.Wait()
+			continue
+		}
+		w.startLocked()
+		if n == len(p) {
+			return n, nil
 		}
 	}
 }
@@ -119,11 +112,19 @@ func (w *writer) writeMessage(p []byte) error {
 		}
 		w.change.Wait()
 	}
-	b := batches.Get().(*batch) // has room for two of the largest frames
-	w.own(b, func() ([]byte, int, error) {
-		err := sealFrame(w.key, b.buf[:], p)
-		return b.buf[:headerSize+len(p)+tagSize], len(p), err
-	})
+	w.busy = true
+	changes := w.changes
+	w.mu.Unlock()
+	b := batches.Get().(*batch) // has room for several of the largest frames
+	frame := b.buf[:headerSize+len(p)+tagSize]
+	err := sealFrame(w.key, frame, p)
+	if err == nil {
+		frame, err = w.send(frame)
+	}
+	w.mu.Lock()
+	w.busy = false
+	w.doneLocked(b, frame, changes, err)
+	w.startLocked()
 	return w.err
 }
 
@@ -134,26 +135,6 @@ func (w *writer) startLocked() {
 	}
 	w.busy = true
 	go w.flushFn()
-}
-
-// own seals with f into b and sends it, as the owner, and returns how much of the
-// plaintext is on its way: none if the connection failed. Called with the lock, and
-// with the writer idle.
-func (w *writer) own(b *batch, f func() (frames []byte, n int, err error)) int {
-	w.busy = true
-	w.mu.Unlock()
-	frames, n, err := f()
-	if err == nil {
-		frames, err = w.send(frames)
-	}
-	w.mu.Lock()
-	w.busy = false
-	w.doneLocked(b, frames, err)
-	w.startLocked()
-	if w.err != nil {
-		return 0
-	}
-	return n
 }
 
 // flush is the owner until nothing is pending.
@@ -168,6 +149,7 @@ func (w *writer) flush() {
 		} else {
 			w.sent, w.rest = nil, nil
 		}
+		changes := w.changes
 		w.change.Broadcast()
 		w.mu.Unlock()
 		var err error
@@ -178,7 +160,7 @@ func (w *writer) flush() {
 			frames, err = w.send(frames)
 		}
 		w.mu.Lock()
-		w.doneLocked(b, frames, err)
+		w.doneLocked(b, frames, changes, err)
 	}
 	w.busy = false
 	w.change.Broadcast()
@@ -190,12 +172,16 @@ func (w *writer) send(frames []byte) ([]byte, error) {
 	return frames[n:], err
 }
 
-// doneLocked notes how the sending of b has ended.
-func (w *writer) doneLocked(b *batch, rest []byte, err error) {
+// doneLocked notes how the sending of b has ended. changes is what w.changes was
+// when it began: a deadline that was replaced meanwhile stops nothing.
+func (w *writer) doneLocked(b *batch, rest []byte, changes uint64, err error) {
 	switch {
 	case err == nil:
 	case isTimeout(err) && !w.closed:
-		w.late, w.sent, w.rest = err, b, rest
+		w.sent, w.rest = b, rest
+		if changes == w.changes {
+			w.late = err
+		}
 		w.change.Broadcast()
 		return
 	default:
@@ -220,6 +206,7 @@ func (w *writer) setDeadline(t time.Time) error {
 		return err
 	}
 	w.late = nil
+	w.changes++
 	w.startLocked()
 	w.change.Broadcast()
 	return nil
