@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -115,6 +116,7 @@ func (a *app) addContact(ctx context.Context, acc *account.Account, name, who st
 	if err != nil {
 		return err
 	}
+	c = a.meet(ctx, acc, c)
 	return a.print(asContactJSON(c), func(w io.Writer) {
 		fmt.Fprintf(w, "%s is a contact now, passport %s\n", c.Name, c.Passport)
 		if c.Waiting {
@@ -122,6 +124,25 @@ func (a *app) addContact(ctx context.Context, acc *account.Account, name, who st
 		}
 		fmt.Fprintf(w, "on the other side, if not done yet:\n  asmtp-cli contact add %s %s\n", acc.Name(), acc.ID())
 	})
+}
+
+// meetTimeout bounds how long contact add waits for the node.
+const meetTimeout = 10 * time.Second
+
+// meet takes the new contact's passport from the node, if it has it, and tells the node to
+// recognise the contact's mail. A node that is away does no harm: the next sync does both.
+func (a *app) meet(ctx context.Context, acc *account.Account, c account.Contact) account.Contact {
+	ctx, cancel := context.WithTimeout(ctx, meetTimeout)
+	defer cancel()
+	switch _, err := acc.Sync(ctx, account.SyncOptions{}); {
+	case errors.Is(err, account.ErrNoNode):
+	case err != nil:
+		a.note("the node was not reached (%v); the next sync looks for the passport", err)
+	}
+	if now, err := acc.Contact(ctx, c.Name); err == nil {
+		return now
+	}
+	return c
 }
 
 func readFile(path string, limit int64) ([]byte, error) {

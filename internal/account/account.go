@@ -77,7 +77,7 @@ func Create(ctx context.Context, dir, name string, o Options) (*Account, error) 
 		return nil, fmt.Errorf("make the passport: %w", err)
 	}
 	a.setSecrets(newSecrets(master, own.ID()))
-	if err := a.createFiles(ctx, name, own); err != nil {
+	if err := a.createFiles(ctx, name, own, o.Passphrase); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -85,7 +85,7 @@ func Create(ctx context.Context, dir, name string, o Options) (*Account, error) 
 
 // createFiles makes the database and then the key file: an account exists once its
 // key file does.
-func (a *Account) createFiles(ctx context.Context, name string, own *passport.Passport) (err error) {
+func (a *Account) createFiles(ctx context.Context, name string, own *passport.Passport, passphrase string) (err error) {
 	a.db, err = openDB(ctx, a.dir, a.secrets.database, true)
 	if err != nil {
 		if errors.Is(err, os.ErrExist) {
@@ -111,7 +111,7 @@ func (a *Account) createFiles(ctx context.Context, name string, own *passport.Pa
 		return fmt.Errorf("make the account: %w", err)
 	}
 	a.name = name
-	return writeKeyFile(a.dir, a.secrets, a.o.Passphrase, workFactor)
+	return writeKeyFile(a.dir, a.secrets, passphrase, workFactor)
 }
 
 // Open opens the account in dir.
@@ -136,6 +136,7 @@ func Open(ctx context.Context, dir string, o Options) (*Account, error) {
 }
 
 func newAccount(dir string, o Options) *Account {
+	o.Passphrase = "" // needed for the key file only
 	a := &Account{dir: dir, o: o, log: o.Log, now: o.Now, sending: make(chan struct{}, 1)}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -150,7 +151,6 @@ func newAccount(dir string, o Options) *Account {
 func (a *Account) setSecrets(s *secrets) {
 	a.secrets = s
 	a.macKey = noise.H32([]byte("asmtp/2 account mac"), s.database[:])
-	a.o.Passphrase = ""
 }
 
 // Close closes the account. No call may run or come after it.

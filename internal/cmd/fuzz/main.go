@@ -54,7 +54,7 @@ func run(ctx context.Context) error {
 			d *= 5
 		}
 		fmt.Printf("%d of %d: %s in %s, %v\n", i+1, len(targets), t.name, t.pkg, d)
-		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", d.String(), t.pkg)
+		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", d.String(), "-fuzzminimizetime", "10x", t.pkg)
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("%s in %s: %w", t.name, t.pkg, err)
