@@ -48,6 +48,13 @@ func openDB(ctx context.Context, dir string, key [32]byte, create bool) (*sql.DB
 		db.Close()
 		return nil, err
 	}
+	// The VFS makes these with the mode that the umask leaves.
+	for _, end := range []string{"-wal", "-shm"} {
+		if err := os.Chmod(path+end, 0o600); err != nil && !errors.Is(err, os.ErrNotExist) {
+			db.Close()
+			return nil, fmt.Errorf("open the database: %w", err)
+		}
+	}
 	return db, nil
 }
 

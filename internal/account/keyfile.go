@@ -86,9 +86,13 @@ func parseSecrets(b []byte) (*secrets, error) {
 	return s, nil
 }
 
-// writeKeyFile makes the key file. It fails with ErrExists if there is one.
-func writeKeyFile(dir string, s *secrets, passphrase string, work int) error {
+// writeKeyFile makes the key file. It fails with ErrExists if there is one. An empty
+// passphrase needs clear, so that a lost one never leaves the keys in clear.
+func writeKeyFile(dir string, s *secrets, passphrase string, clear bool, work int) error {
 	content, name := s.encode(), clearKeyFile
+	if passphrase == "" && !clear {
+		return ErrNeedPassphrase
+	}
 	if passphrase != "" {
 		sealed, err := sealKey(content, passphrase, work)
 		if err != nil {

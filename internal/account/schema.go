@@ -82,7 +82,7 @@ CREATE TABLE history (
 CREATE INDEX history_of ON history (outgoing);
 -- The second line of defence behind State.Next.
 CREATE TRIGGER forward BEFORE UPDATE OF state ON outgoing
-WHEN NEW.state < OLD.state OR (OLD.state = 1 AND NEW.state <> 1) OR (NEW.state = 1 AND OLD.state <> 0)
+WHEN NEW.state < OLD.state OR (OLD.state = 1 AND NEW.state <> 1) OR (NEW.state = 1 AND OLD.state > 1)
 BEGIN SELECT RAISE(ABORT, 'the state of a mail never moves back'); END;
 
 -- Answers that are to be sent; batch is null until they are sealed.

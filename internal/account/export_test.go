@@ -1,0 +1,118 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/noise"
+	"github.com/asmtp/asmtp/passport"
+)
+
+// SealKey makes a key file's content with a work factor.
+func SealKey(content []byte, passphrase string, work int) ([]byte, error) {
+	return sealKey(content, passphrase, work)
+}
+
+// Secrets returns what must not be on disk.
+func (a *Account) Secrets() [][]byte {
+	return [][]byte{a.secrets.master.Bytes(), a.secrets.database[:]}
+}
+
+// Exec changes the database behind the account's back.
+func (a *Account) Exec(ctx context.Context, query string, args ...any) error {
+	_, err := a.db.ExecContext(ctx, query, args...)
+	return err
+}
+
+// Count returns the number that a query gives.
+func (a *Account) Count(ctx context.Context, query string, args ...any) (n int, err error) {
+	return n, a.db.QueryRowContext(ctx, query, args...).Scan(&n)
+}
+
+// Envelopes returns the sealed parts of a mail on its way to its first recipient.
+func (a *Account) Envelopes(ctx context.Context, id MailID) (list [][]byte, err error) {
+	return list, each(ctx, a.db, "SELECT p.envelope FROM outparts p JOIN outgoing o ON o.n = p.outgoing WHERE o.mail_id = ? ORDER BY o.n, p.idx", []any{id[:]}, func(rows *sql.Rows) error {
+		var b []byte
+		err := rows.Scan(&b)
+		list = append(list, b)
+		return err
+	})
+}
+
+// Take takes in envelopes as if a node had delivered them.
+func (a *Account) Take(ctx context.Context, envelopes ...[]byte) ([]Summary, error) {
+	o, err := a.newOpener(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var batch []delivery
+	for i, e := range envelopes {
+		batch = append(batch, delivery{number: uint64(i + 1), envelope: e})
+	}
+	t, err := a.take(ctx, o, noise.PublicKey{1}, 1, batch)
+	return t.mails, err
+}
+
+// Receipts returns the sealed receipts that wait to be sent.
+func (a *Account) Receipts(ctx context.Context) (list [][]byte, err error) {
+	if err := a.sealReceipts(ctx); err != nil {
+		return nil, err
+	}
+	batches, err := a.receiptBatches(ctx)
+	for _, b := range batches {
+		list = append(list, b.envelope)
+	}
+	return list, err
+}
+
+// SealPart seals a part for a contact, whatever is in it.
+func (a *Account) SealPart(ctx context.Context, to passport.ID, p *envelope.Part) ([]byte, error) {
+	own, err := a.self(ctx, a.db)
+	if err != nil {
+		return nil, err
+	}
+	peers, err := a.peers(ctx, a.db)
+	if err != nil {
+		return nil, err
+	}
+	with, err := a.outPair(ctx, own, peers[to])
+	if err != nil {
+		return nil, err
+	}
+	e, err := with.sealer.Seal(nil, a.expires(ctx, a.db, a.now().Add(defaultLifetime)), p)
+	if err != nil {
+		return nil, err
+	}
+	return e.Bytes(), nil
+}
+
+// Rotate replaces the own shared key.
+func (a *Account) Rotate(ctx context.Context) error {
+	own, err := a.self(ctx, a.db)
+	if err != nil {
+		return err
+	}
+	next, _, err := own.Change(nil, a.secrets.master, passport.TimeOf(a.now()), passport.Change{Rotate: true})
+	if err != nil {
+		return err
+	}
+	return a.write(ctx, func(tx *sql.Tx) error { return a.mergePassport(ctx, tx, next) })
+}
+
+// Advance reports a state as confirmed.
+func (a *Account) Advance(ctx context.Context, id MailID, to State, held int) error {
+	return a.write(ctx, func(tx *sql.Tx) error {
+		var n int64
+		if err := tx.QueryRowContext(ctx, "SELECT n FROM outgoing WHERE mail_id = ?", id[:]).Scan(&n); err != nil {
+			return err
+		}
+		_, err := a.advance(ctx, tx, n, to, held, "test")
+		return err
+	})
+}
+
+// SetLimits sets what the node said last.
+func (a *Account) SetLimits(ctx context.Context, mail int64) error {
+	return a.write(ctx, func(tx *sql.Tx) error { return saveLimits(ctx, tx, mail, defaultRetention) })
+}
