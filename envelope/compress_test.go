@@ -1,0 +1,181 @@
+package envelope_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"go.uber.org/goleak"
+
+	"github.com/asmtp/asmtp/envelope"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestDecompressUndoesCompress(t *testing.T) {
+	for name, body := range map[string][]byte{
+		"letter":         []byte(strings.Repeat("Dear Bob, all is well here. ", 20)),
+		"one byte often": bytes.Repeat([]byte{0}, 100_000),
+		"20 MiB":         text(20 << 20), // more than the largest window
+	} {
+		frame, ok := envelope.Compress(body)
+		if !ok || len(frame) >= len(body) {
+			t.Errorf("%s: %d bytes are not made smaller", name, len(body))
+			continue
+		}
+		got, err := envelope.Decompress(frame, int64(len(body)))
+		if err != nil || !bytes.Equal(got, body) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+}
+
+// Bytes of every kind after one another: a body larger than the window that refers
+// back as far as it can.
+func TestDecompressOfFarReferences(t *testing.T) {
+	block := make([]byte, 1<<20)
+	rand.Read(block)
+	var body []byte
+	for range 12 {
+		body = append(body, block...)
+		body = append(body, text(300_000)...)
+	}
+	frame, ok := envelope.Compress(body)
+	if !ok {
+		t.Fatal("not made smaller")
+	}
+	got, err := envelope.Decompress(frame, limit)
+	if err != nil || !bytes.Equal(got, body) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+func TestCompressLeavesWhatDoesNotShrink(t *testing.T) {
+	noise := make([]byte, 10_000)
+	rand.Read(noise)
+	for name, body := range map[string][]byte{"nothing": nil, "a byte": {1}, "random": noise} {
+		if got, ok := envelope.Compress(body); ok || !bytes.Equal(got, body) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), ok)
+		}
+	}
+}
+
+func TestDecompressRefuses(t *testing.T) {
+	body := text(100_000)
+	frame, _ := envelope.Compress(body)
+	skippable := append([]byte{0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0}, "data"...)
+	for name, tt := range map[string]struct {
+		frame []byte
+		limit int64
+		want  error
+	}{
+		"nothing":            {nil, limit, envelope.ErrCompressed},
+		"plain text":         {body, limit, envelope.ErrCompressed},
+		"two frames":         {append(bytes.Clone(frame), frame...), limit, envelope.ErrCompressed},
+		"a byte behind":      {append(bytes.Clone(frame), 0), limit, envelope.ErrCompressed},
+		"skippable":          {skippable, limit, envelope.ErrCompressed},
+		"skippable behind":   {append(bytes.Clone(frame), skippable...), limit, envelope.ErrCompressed},
+		"cut":                {frame[:len(frame)-1], limit, envelope.ErrCompressed},
+		"checksum changed":   {with(frame, len(frame)-1, frame[len(frame)-1]^1), limit, envelope.ErrCompressed},
+		"one byte too large": {frame, int64(len(body)) - 1, envelope.ErrTooLarge},
+		"limit 0":            {frame, 0, envelope.ErrTooLarge},
+		"size not told":      {streamed(t, body, 1<<20), int64(len(body)) - 1, envelope.ErrTooLarge},
+		"window of 16 MiB":   {streamed(t, text(20<<20), 16<<20), limit, envelope.ErrCompressed},
+		"single segment":     {single(t, text(20<<20)), limit, envelope.ErrCompressed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			n, err := envelope.DecompressTo(&out, tt.frame, tt.limit)
+			if !errors.Is(err, tt.want) {
+				t.Errorf("error = %v, want %v", err, tt.want)
+			}
+			if n != int64(out.Len()) || n > tt.limit {
+				t.Errorf("%d bytes written, %d told, limit %d", out.Len(), n, tt.limit)
+			}
+		})
+	}
+	if _, err := envelope.Decompress(streamed(t, body, 1<<20), int64(len(body))); err != nil {
+		t.Errorf("frame without its size told: %v", err)
+	}
+}
+
+// streamed returns a frame that does not tell its size.
+func streamed(tb testing.TB, body []byte, window int) []byte {
+	tb.Helper()
+	var out bytes.Buffer
+	enc, err := zstd.NewWriter(&out, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := io.Copy(enc, struct{ io.Reader }{bytes.NewReader(body)}); err != nil {
+		tb.Fatal(err)
+	}
+	if err := enc.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// single returns a frame whose window is its size.
+func single(tb testing.TB, body []byte) []byte {
+	tb.Helper()
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithSingleSegment(true))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer enc.Close()
+	return enc.EncodeAll(body, nil)
+}
+
+func TestDecompressStopsWhenTheWriterFails(t *testing.T) {
+	frame, _ := envelope.Compress(text(1 << 20))
+	r, w := io.Pipe()
+	full := errors.New("disk full")
+	r.CloseWithError(full)
+	if _, err := envelope.DecompressTo(w, frame, limit); !errors.Is(err, full) || errors.Is(err, envelope.ErrCompressed) {
+		t.Errorf("error = %v, want the writer's", err)
+	}
+}
+
+func TestCompressIsSafeForConcurrentUse(t *testing.T) {
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			frame, _ := envelope.Compress(text(100_000))
+			if got, err := envelope.Decompress(frame, limit); err != nil || !bytes.Equal(got, text(100_000)) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// What a frame of a few bytes can make a reader allocate is bounded by the window.
+func BenchmarkCompress(b *testing.B) {
+	for name, n := range map[string]int{"4KiB": 4 << 10, "1MiB": 1 << 20} {
+		body := text(n)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(n))
+			for b.Loop() {
+				envelope.Compress(body)
+			}
+		})
+	}
+}
+
+func BenchmarkDecompress(b *testing.B) {
+	frame, _ := envelope.Compress(text(1 << 20))
+	b.ReportAllocs()
+	b.SetBytes(1 << 20)
+	for b.Loop() {
+		if _, err := envelope.Decompress(frame, limit); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
