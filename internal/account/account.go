@@ -77,7 +77,7 @@ func Create(ctx context.Context, dir, name string, o Options) (*Account, error) 
 		return nil, fmt.Errorf("make the passport: %w", err)
 	}
 	a.setSecrets(newSecrets(master, own.ID()))
-	if err := a.createFiles(ctx, name, own, o.Passphrase); err != nil {
+	if err := a.createFiles(ctx, name, own, o); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -85,7 +85,7 @@ func Create(ctx context.Context, dir, name string, o Options) (*Account, error) 
 
 // createFiles makes the database and then the key file: an account exists once its
 // key file does.
-func (a *Account) createFiles(ctx context.Context, name string, own *passport.Passport, passphrase string) (err error) {
+func (a *Account) createFiles(ctx context.Context, name string, own *passport.Passport, o Options) (err error) {
 	a.db, err = openDB(ctx, a.dir, a.secrets.database, true)
 	if err != nil {
 		if errors.Is(err, os.ErrExist) {
@@ -111,7 +111,7 @@ func (a *Account) createFiles(ctx context.Context, name string, own *passport.Pa
 		return fmt.Errorf("make the account: %w", err)
 	}
 	a.name = name
-	return writeKeyFile(a.dir, a.secrets, passphrase, workFactor)
+	return writeKeyFile(a.dir, a.secrets, o.Passphrase, o.NoPassphrase, workFactor)
 }
 
 // Open opens the account in dir.
