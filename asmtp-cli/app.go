@@ -60,6 +60,9 @@ func (a *app) root() *cobra.Command {
 		a.sendCommand(), a.syncCommand(), a.inboxCommand(), a.readCommand(), a.replyCommand(), a.deleteCommand(),
 		a.queueCommand(), a.statusCommand(), a.doctorCommand(), a.versionCommand(),
 	)
+	if man := newManCommand(); man != nil {
+		root.AddCommand(man)
+	}
 	return root
 }
 

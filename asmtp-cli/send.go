@@ -218,7 +218,7 @@ func (a *app) printOutgoing(list []account.Outgoing, history bool) error {
 			for _, c := range o.History {
 				note := c.Note
 				if c.State == account.Held {
-					note = strings.TrimSpace(fmt.Sprintf("by %d other nodes %s", c.Held, note))
+					note = strings.TrimSpace("by " + others(c.Held) + " " + note)
 				}
 				fmt.Fprintf(w, "  %s  %-11s %s\n", c.Time.Local().Format(time.DateTime), c.State, note)
 			}
@@ -230,10 +230,18 @@ func (a *app) printOutgoing(list []account.Outgoing, history bool) error {
 	return nil
 }
 
+// others says how many other nodes hold a mail.
+func others(n int) string {
+	if n == 1 {
+		return "1 other node"
+	}
+	return fmt.Sprintf("%d other nodes", n)
+}
+
 func heldText(o account.Outgoing) string {
 	var s string
 	if o.State == account.Held {
-		s = fmt.Sprintf(" by %d other nodes", o.Held)
+		s = " by " + others(o.Held)
 	}
 	if o.Reason != "" {
 		s += " (" + o.Reason + ")"

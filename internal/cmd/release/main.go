@@ -1,5 +1,5 @@
 // Command release builds the static binaries that are given to users, with the
-// systemd unit and a file of SHA-256 checksums, into the folder dist.
+// manual pages, the systemd unit and a file of SHA-256 checksums, into the folder dist.
 //
 // The node is built for Linux on amd64, arm64 and armv7, the client for these and for
 // macOS and Windows. Builds are reproducible: same source, same Go, same bytes.
@@ -58,6 +58,9 @@ func run(dist, version, commit string) error {
 			}
 		}
 	}
+	if err := manuals(dist); err != nil {
+		return err
+	}
 	for _, name := range []string{"packaging/asmtpd.service", "LICENSE", "LICENSE-MIT", "LICENSE-APACHE", "README.md", "CHANGELOG.md"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
@@ -85,6 +88,25 @@ func build(dist, program string, p platform, ldflags string) error {
 	return nil
 }
 
+// manuals writes the manual pages of both programs into dist/man.
+func manuals(dist string) error {
+	dir, err := filepath.Abs(filepath.Join(dist, "man"))
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	for _, program := range []string{"asmtpd", "asmtp-cli"} {
+		cmd := exec.Command("go", "run", "-tags", "man,grpcnotrace", "./"+program, "man", dir)
+		cmd.Stderr = os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("manual pages of %s: %w", program, err)
+		}
+	}
+	return nil
+}
+
 // checksums writes SHA256SUMS in the form that sha256sum -c reads.
 func checksums(dist string) error {
 	entries, err := os.ReadDir(dist)
@@ -93,6 +115,9 @@ func checksums(dist string) error {
 	}
 	var lines []string
 	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
 		b, err := os.ReadFile(filepath.Join(dist, e.Name()))
 		if err != nil {
 			return err
