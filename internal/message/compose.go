@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	netmail "net/mail"
 	"path/filepath"
 	"strings"
 	"time"
@@ -72,12 +73,12 @@ func (l Letter) header() mail.Header {
 	h.SetDate(l.Date)
 	h.SetSubject(oneLine(l.Subject))
 	if len(l.Cc) > 0 {
-		h.SetAddressList("Cc", addressList(l.Cc))
+		h.Set("Cc", formatAddresses(l.Cc))
 	}
 	if len(l.To) > 0 {
-		h.SetAddressList("To", addressList(l.To))
+		h.Set("To", formatAddresses(l.To))
 	}
-	h.SetAddressList("From", addressList([]Address{l.From}))
+	h.Set("From", formatAddresses([]Address{l.From}))
 	return h
 }
 
@@ -196,12 +197,27 @@ func writeText(w io.WriteCloser, text string) error {
 	return w.Close()
 }
 
-func addressList(in []Address) []*mail.Address {
-	out := make([]*mail.Address, len(in))
-	for i, a := range in {
-		out[i] = &mail.Address{Name: oneLine(a.Name), Address: oneLine(a.Addr)}
+// formatAddresses returns the value of an address field. Names that are not plain
+// ASCII are encoded whole in base64: as quoted-printable, what the library writes for
+// some of them it does not read again.
+func formatAddresses(list []Address) string {
+	var out []string
+	for _, a := range list {
+		addr := (&netmail.Address{Address: oneLine(a.Addr)}).String()
+		switch name := oneLine(a.Name); {
+		case name == "":
+			out = append(out, addr)
+		case isASCII(name):
+			out = append(out, `"`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(name)+`" `+addr)
+		default:
+			out = append(out, mime.BEncoding.Encode("utf-8", name)+" "+addr)
+		}
 	}
-	return out
+	return strings.Join(out, ", ")
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 })
 }
 
 // oneLine makes a value that can stand in a header field.

@@ -28,9 +28,8 @@ func SafeName(name string) string {
 		}
 		return r
 	}, name)
-	name = strings.TrimLeft(name, ". ")
+	name = strings.TrimLeft(name, "-. ") // neither hidden nor an option of a careless script
 	name = strings.TrimRight(name, ". ")
-	name = strings.TrimLeft(name, "-") // no option of a careless script
 	for len(name) > maxName {
 		name = cutName(name)
 	}

@@ -40,8 +40,8 @@ func Notice(w io.Writer, f Failure) error {
 		title = "Not delivered yet: "
 	}
 	h.SetSubject(title + oneLine(f.Subject))
-	h.SetAddressList("To", addressList([]Address{f.To}))
-	h.SetAddressList("From", addressList([]Address{{Name: "Mail delivery", Addr: "postmaster@asmtp"}}))
+	h.Set("To", formatAddresses([]Address{f.To}))
+	h.Set("From", formatAddresses([]Address{{Name: "Mail delivery", Addr: "postmaster@asmtp"}}))
 	h.SetContentType("multipart/report", map[string]string{"report-type": "delivery-status"})
 	e, err := gomessage.CreateWriter(w, h.Header)
 	if err != nil {

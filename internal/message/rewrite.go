@@ -154,9 +154,6 @@ func fieldAddresses(h *gotextproto.Header, field string) ([]Address, error) {
 }
 
 func setAddresses(h *gotextproto.Header, field string, list []Address) {
-	mh := mail.Header{}
-	mh.Header.Header = *h
-	mh.Header.Del(field)
-	mh.SetAddressList(field, addressList(list))
-	*h = mh.Header.Header
+	h.Del(field)
+	h.Add(field, formatAddresses(list))
 }
