@@ -37,6 +37,14 @@ func (s *Store) TooLarge(name string) error {
 	})
 }
 
+// Refused is a write that changes something and then ends with ErrNotFound.
+func (s *Store) Refused(name string) error {
+	return s.update(context.Background(), func(t *tx) error {
+		t.set(key(kindUser, []byte(name)), be32(1))
+		return ErrNotFound
+	})
+}
+
 // PretendRemoved makes the next Compact do something.
 func (s *Store) PretendRemoved(bytes int64) { s.removed.Store(bytes) }
 
