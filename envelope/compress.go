@@ -102,8 +102,9 @@ func (r reader) Read(p []byte) (int, error) {
 }
 
 // checkFrame walks through the blocks of body (RFC 8878 section 3.1.1) and reports
-// whether it is exactly one frame within the limits. A decoder would also take
-// several, or ones that hold nothing and are skipped.
+// whether it is exactly one frame, of at most limit bytes if it tells that. A
+// decoder would also take several, or ones that hold nothing and are skipped; it
+// refuses too large a window by itself.
 func checkFrame(body []byte, limit int64) error {
 	var h zstd.Header
 	if err := h.Decode(body); err != nil {
@@ -114,8 +115,6 @@ func checkFrame(body []byte, limit int64) error {
 		return fmt.Errorf("%w: skippable", ErrCompressed)
 	case h.DictionaryID != 0:
 		return fmt.Errorf("%w: needs a dictionary", ErrCompressed)
-	case h.WindowSize > maxWindow:
-		return fmt.Errorf("%w: window of %d bytes, at most %d", ErrCompressed, h.WindowSize, maxWindow)
 	case h.HasFCS && h.FrameContentSize > uint64(max(limit, 0)):
 		return fmt.Errorf("decompress: %d bytes, at most %d: %w", h.FrameContentSize, limit, ErrTooLarge)
 	}

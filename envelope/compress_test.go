@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -115,8 +116,12 @@ func streamed(tb testing.TB, body []byte, window int) []byte {
 	if _, err := io.Copy(enc, struct{ io.Reader }{bytes.NewReader(body)}); err != nil {
 		tb.Fatal(err)
 	}
-	if err := enc.Close(); err != nil {
+	if err := errors.Join(enc.Flush(), enc.Close()); err != nil { // without Flush a short body is told
 		tb.Fatal(err)
+	}
+	var h zstd.Header
+	if err := h.Decode(out.Bytes()); err != nil || h.HasFCS {
+		tb.Fatalf("size told %v, %v", h.HasFCS, err)
 	}
 	return out.Bytes()
 }
@@ -155,7 +160,24 @@ func TestCompressIsSafeForConcurrentUse(t *testing.T) {
 	wg.Wait()
 }
 
-// What a frame of a few bytes can make a reader allocate is bounded by the window.
+// A frame of a few bytes that asks for the largest window makes a reader allocate
+// little more than that.
+func TestDecompressAllocatesNoMoreThanTheWindow(t *testing.T) {
+	frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 13 << 3, 0x03, 0x01, 0x00, 0x00} // 8 MiB, 32 zero bytes
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	got, err := envelope.Decompress(frame, limit)
+	runtime.ReadMemStats(&after)
+	if err != nil || len(got) != 32 {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 10<<20 {
+		t.Errorf("%d bytes allocated", n)
+	} else {
+		t.Logf("%d bytes allocated", n)
+	}
+}
+
 func BenchmarkCompress(b *testing.B) {
 	for name, n := range map[string]int{"4KiB": 4 << 10, "1MiB": 1 << 20} {
 		body := text(n)

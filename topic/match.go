@@ -12,7 +12,9 @@ import (
 //
 // Matching tries every key of the epoch, one block of AES each. Nothing faster is
 // possible on purpose: a tag that could be looked up would be the same on two
-// envelopes. With AES instructions a key costs about ten nanoseconds.
+// envelopes. With AES instructions a key costs 10 to 30 ns; without them (some ARM
+// boards) it is several times that, and its time depends on the key, which others on
+// that machine might see.
 //
 // A key takes 32 bytes and a V. An epoch's first match expands the keys of that
 // epoch, about 512 bytes each, so that only the epochs in which envelopes arrive
