@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"errors"
 	"sync"
 )
 
@@ -38,9 +37,7 @@ func (a *Account) Wait(ctx context.Context, id MailID, want State, o SyncOptions
 	}()
 	list, err := a.waitFor(ctx, id, want, ended)
 	stop()
-	if !errors.Is(err, errSyncEnded) {
-		<-ended
-	}
+	<-ended // nothing of the Sync is left behind
 	if err == nil {
 		return list, nil
 	}
@@ -48,7 +45,7 @@ func (a *Account) Wait(ctx context.Context, id MailID, want State, o SyncOptions
 		list = fresh
 	}
 	if ctx.Err() == nil {
-		return list, errors.Unwrap(err)
+		return list, err
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -58,45 +55,30 @@ func (a *Account) Wait(ctx context.Context, id MailID, want State, o SyncOptions
 	return list, &WaitError{Want: want, Mails: list, Err: last}
 }
 
-var errSyncEnded = errors.New("sync ended")
-
-// syncEnded is the error of a Sync that ended by itself.
-type syncEnded struct{ err error }
-
-func (e *syncEnded) Error() string        { return e.err.Error() }
-func (e *syncEnded) Unwrap() error        { return e.err }
-func (e *syncEnded) Is(target error) bool { return target == errSyncEnded }
-
-func (a *Account) waitFor(ctx context.Context, id MailID, want State, ended <-chan error) ([]Outgoing, error) {
+// waitFor looks at the mail after every change until it is settled. If the Sync that
+// brings the changes ends, so does waitFor, with its error.
+func (a *Account) waitFor(ctx context.Context, id MailID, want State, ended chan error) ([]Outgoing, error) {
 	for {
 		changed := a.change()
 		list, err := a.Status(ctx, id)
-		if err != nil && ctx.Err() == nil {
-			return list, &plainError{err}
-		}
-		if err == nil && settledFor(list, want) {
-			return list, nil
+		if err != nil || settledFor(list, want) {
+			return list, err
 		}
 		select {
 		case <-ctx.Done():
 			return list, ctx.Err()
 		case err := <-ended:
-			return list, &syncEnded{err}
+			ended <- err // for the caller, who waits for it in any case
+			return list, err
 		case <-changed:
 		}
 	}
 }
 
-// plainError is wrapped once so that Wait unwraps it as it does a syncEnded.
-type plainError struct{ err error }
-
-func (e *plainError) Error() string { return e.err.Error() }
-func (e *plainError) Unwrap() error { return e.err }
-
 // settledFor reports whether every recipient reached want or never will.
 func settledFor(list []Outgoing, want State) bool {
 	for _, o := range list {
-		if !o.State.Reached(want) && !(o.State.Final() && o.State != Delivered) {
+		if !o.State.Reached(want) && (!o.State.Final() || o.State == Delivered) {
 			return false
 		}
 	}
