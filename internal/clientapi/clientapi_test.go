@@ -54,7 +54,7 @@ type running struct {
 }
 
 // serve runs n behind a real port until the test ends.
-func serve(t *testing.T, n *node) *running {
+func serve(t testing.TB, n *node) *running {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -90,7 +90,7 @@ func serve(t *testing.T, n *node) *running {
 	return r
 }
 
-func (r *running) dial(t *testing.T, device *noise.PrivateKey) *clientapi.Client {
+func (r *running) dial(t testing.TB, device *noise.PrivateKey) *clientapi.Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -103,13 +103,20 @@ func (r *running) dial(t *testing.T, device *noise.PrivateKey) *clientapi.Client
 }
 
 // start runs a node with one user and connects a device of that user.
-func start(t *testing.T) (*node, *running, *clientapi.Client, *noise.PrivateKey) {
+func start(t testing.TB) (*node, *running, *clientapi.Client, *noise.PrivateKey) {
 	t.Helper()
 	device := newKey(t)
 	n := newNode(device.Public())
 	n.user[device.Public()] = passport.ID{1}
 	r := serve(t, n)
 	return n, r, r.dial(t, device), device
+}
+
+// patient is a context for a call that ends only if something happens.
+func patient(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 func within(t *testing.T, c <-chan struct{}, what string) {
@@ -245,7 +252,7 @@ func TestPassportsAreFollowed(t *testing.T) {
 	n, _, c, device := start(t)
 	want := chainOf(t, device, 2)
 	stop := errors.New("seen")
-	err := c.PassportsChanged(t.Context(), 0, 0, true, func(p clientapi.PassportChange) error {
+	err := c.PassportsChanged(patient(t), 0, 0, true, func(p clientapi.PassportChange) error {
 		if p.CaughtUp {
 			return n.PutPassport(t.Context(), device.Public(), want)
 		}
@@ -284,7 +291,7 @@ func TestMailboxComesInOrderThenCaughtUpThenLive(t *testing.T) {
 	}
 	stop := errors.New("enough")
 	var got []clientapi.Item
-	err := c.Sync(t.Context(), 7, 30, true, func(i clientapi.Item) error {
+	err := c.Sync(patient(t), 7, 30, true, func(i clientapi.Item) error {
 		got = append(got, i)
 		if i.CaughtUp {
 			n.deliver(envelope.Delivery{Number: 50, Envelope: seal(3, 50).Bytes()})
@@ -335,7 +342,7 @@ func TestCustodyIsToldOnceAndWhenItChanges(t *testing.T) {
 	}
 	stop := errors.New("enough")
 	var told []int
-	err = c.WatchCustody(t.Context(), []envelope.ID{b}, true, func(id envelope.ID, count int) error {
+	err = c.WatchCustody(patient(t), []envelope.ID{b}, true, func(id envelope.ID, count int) error {
 		told = append(told, count)
 		if count == 0 {
 			n.setCustody(a, 9) // of no interest here
