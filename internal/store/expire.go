@@ -167,7 +167,8 @@ var keyMarker = []byte("~")
 // Badger learns what of its value log is garbage only when it compacts the keys, and
 // ours are so few that it would do so once in weeks, and fill the disk until then. It
 // has no call for it, but DropPrefix writes the memtable out and compacts what is new on
-// its way, and Flatten does the rest.
+// its way, and Flatten does the rest. What somebody still has in view stays, and is
+// tried again with the next call.
 func (s *Store) Compact(ctx context.Context) error {
 	if !s.enter() {
 		return ErrClosed
@@ -188,8 +189,11 @@ func (s *Store) Compact(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("compact store: %w", err)
 	}
-	s.removed.Add(-removed)
-	return s.collect(ctx)
+	freed, err := s.collect(ctx)
+	if freed { // else try again: an old view may have held everything in place
+		s.removed.Add(-removed)
+	}
+	return err
 }
 
 // estimateRemoved counts as removed what is in the finished files of the value log beyond
@@ -230,16 +234,18 @@ func (s *Store) compactNew() error {
 	return nil
 }
 
-// collect rewrites the files of the value log that are mostly garbage.
-func (s *Store) collect(ctx context.Context) error {
+// collect rewrites the files of the value log that are mostly garbage, and reports
+// whether there were any.
+func (s *Store) collect(ctx context.Context) (freed bool, err error) {
 	for ctx.Err() == nil {
 		switch err := s.db.RunValueLogGC(0.5); {
 		case err == nil: // one is done, perhaps there is another
+			freed = true
 		case errors.Is(err, badger.ErrNoRewrite), errors.Is(err, badger.ErrRejected):
-			return nil
+			return freed, nil
 		default:
-			return fmt.Errorf("compact store: %w", err)
+			return freed, fmt.Errorf("compact store: %w", err)
 		}
 	}
-	return ctx.Err()
+	return freed, ctx.Err()
 }

@@ -250,10 +250,19 @@ func TestRoomOfRemovedEnvelopesComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, dir, store.Options{})
-	if err := s.Compact(ctx); err != nil {
-		t.Fatal(err)
+	left := full
+	// Badger notes late which views have ended (its watermarks are goroutines), so one call
+	// may find everything still in use; the next one, after some write, does not.
+	for try := 0; try < 5 && left > full/2; try++ {
+		if err := s.Compact(ctx); err != nil {
+			t.Fatal(err)
+		}
+		left = used(t, dir)
+		e := storetest.NewEnvelope(r, 0, storetest.Hour(9))
+		if _, err := s.PutEnvelopes(ctx, []envelope.Arrival{{Envelope: e}}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	left := used(t, dir)
 	t.Logf("%d MiB of %d MiB are left", left>>20, full>>20)
 	if left > full/2 {
 		t.Errorf("%d MiB of %d MiB are still taken after all envelopes were removed", left>>20, full>>20)
