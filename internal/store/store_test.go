@@ -22,8 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// glog's daemon comes with ristretto's package and cannot be stopped.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/golang/glog.(*fileSink).flushDaemon"))
+	goleak.VerifyTestMain(m)
 }
 
 var ctx = context.Background()
