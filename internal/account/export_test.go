@@ -116,3 +116,8 @@ func (a *Account) Advance(ctx context.Context, id MailID, to State, held int) er
 func (a *Account) SetLimits(ctx context.Context, mail int64) error {
 	return a.write(ctx, func(tx *sql.Tx) error { return saveLimits(ctx, tx, mail, defaultRetention) })
 }
+
+// BodyHash returns the hash that the parts of a sent mail carry.
+func (a *Account) BodyHash(ctx context.Context, id MailID) (h envelope.BodyHash, err error) {
+	return h, a.db.QueryRowContext(ctx, "SELECT body_hash FROM outgoing WHERE mail_id = ?", id[:]).Scan(into{h[:]})
+}

@@ -182,7 +182,10 @@ func TestReceiptOfAnother(t *testing.T) {
 	id := send(t, alice, account.Draft{To: []string{"bob"}, Text: "hi"})
 	take(t, bob, envelopes(t, alice, id)...)
 	// Carol knows mail id and hash, say, by reading over Bob's shoulder.
-	hash := envelope.HashBody(raw(t, alice, id))
+	hash, err := alice.BodyHash(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
 	body := envelope.EncodeReceipts([]envelope.Receipt{{MailID: id, BodyHash: hash, Code: envelope.ReceiptStored}})
 	parts, err := envelope.Split(envelope.KindReceipt, 0, account.MailID{1}, body, passport.Hash{}, passport.Hash{})
 	if err != nil {
