@@ -134,7 +134,9 @@ const meetTimeout = 10 * time.Second
 func (a *app) meet(ctx context.Context, acc *account.Account, c account.Contact) account.Contact {
 	ctx, cancel := context.WithTimeout(ctx, meetTimeout)
 	defer cancel()
-	switch _, err := acc.Sync(ctx, account.SyncOptions{}); {
+	result, err := acc.Sync(ctx, account.SyncOptions{})
+	a.noteReceived(result)
+	switch {
 	case errors.Is(err, account.ErrNoNode):
 	case err != nil:
 		a.note("the node was not reached (%v); the next sync looks for the passport", err)

@@ -164,8 +164,9 @@ func (a *app) send(ctx context.Context, acc *account.Account, d account.Draft, w
 	if want != account.Queued {
 		return a.wait(ctx, acc, id, want, timeout, p)
 	}
-	_, syncErr := acc.Sync(ctx, account.SyncOptions{OnProgress: p.show})
+	result, syncErr := acc.Sync(ctx, account.SyncOptions{OnProgress: p.show})
 	p.done()
+	a.noteReceived(result)
 	if now, err := acc.Status(ctx, id); err == nil {
 		sent = now
 	}
@@ -176,6 +177,13 @@ func (a *app) send(ctx context.Context, acc *account.Account, d account.Draft, w
 		a.note("the node was not reached (%v); the mail is kept here, and the next sync takes it along", syncErr)
 	}
 	return nil
+}
+
+// noteReceived tells of mail that came in while something else was done.
+func (a *app) noteReceived(r account.SyncResult) {
+	if r.Received > 0 {
+		a.note(`new mail came in (%d); "asmtp-cli inbox" lists them`, r.Received)
+	}
 }
 
 func (a *app) wait(ctx context.Context, acc *account.Account, id account.MailID, want account.State, timeout time.Duration, p *progress) error {

@@ -216,6 +216,9 @@ func newInviteCommand(c *client, short, use string, call func(*control.Client, c
 				if err != nil {
 					return err
 				}
+				if !c.json {
+					drawQR(line)
+				}
 				return c.print(cmd, map[string]string{"line": line}, func(w io.Writer) { fmt.Fprintln(w, line) })
 			})
 		},

@@ -42,9 +42,8 @@ func TestEveryVectorGroupIsRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for group := range file.Cases {
-		run := strings.Contains(tests.String(), `"`+group+`"`)
-		if _, out := leftOut[group]; run == out {
-			t.Errorf("group %s: run by a test = %v, left out = %v", group, run, out)
+		if _, out := leftOut[group]; !out && !strings.Contains(tests.String(), `"`+group+`"`) {
+			t.Errorf("no test names the group %s", group)
 		}
 	}
 }
