@@ -1,4 +1,5 @@
-// Command fuzz runs every fuzz target of the module, one after the other.
+// Command fuzz runs every fuzz target of the module, or of the packages that its
+// arguments name, one after the other.
 //
 // The environment variable FUZZTIME says how long each runs (default 1m); targets for
 // frames, envelopes and passports, which every stranger's bytes reach first, run five
@@ -75,7 +76,11 @@ func (t target) long() bool {
 
 // find lists the targets of all packages, in the order of go list.
 func find(ctx context.Context) ([]target, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-list", "^Fuzz", "./...")
+	packages := os.Args[1:]
+	if len(packages) == 0 {
+		packages = []string{"./..."}
+	}
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-run", "^$", "-list", "^Fuzz"}, packages...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
