@@ -3,6 +3,7 @@ package passport_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -245,14 +246,16 @@ func TestMerge(t *testing.T) {
 // caller who changes what it was given.
 func TestPassportsShareNoWritableMemory(t *testing.T) {
 	d := draw(t, `
-		A -> B[+b] -> C[+c] -> D[+d]
+		A -> Z -> B[+b] -> C[+c] -> D[+d]
 		B -> E[+e]
 	`)
-	base := d.must("A B")
+	base := d.must("A Z B") // of three blocks, since then a slice that grew has room for one more
 	want := base.Export()
-	left := d.must("A B C")
-	left, err := left.Append(d.blocks["D"])
+	left, err := base.Append(d.blocks["C"])
 	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err = left.Append(d.blocks["D"]); err != nil {
 		t.Fatal(err)
 	}
 	right, err := base.Append(d.blocks["E"])
@@ -270,17 +273,32 @@ func TestPassportsShareNoWritableMemory(t *testing.T) {
 		for _, b := range p.Blocks() {
 			clear(b.Bytes())
 			clear(b.Entries())
+			if slices.Contains(b.Entries(), nil) {
+				t.Error("a caller cleared the entries of a block")
+			}
 		}
 		clear(p.Export())
 	}
 	if string(base.Export()) != string(want) {
 		t.Error("the passport changed")
 	}
+	buffer := d.blocks["B"].Bytes()
+	b, err := passport.ParseBlock(buffer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(buffer)
+	if string(b.Bytes()) != string(d.blocks["B"].Bytes()) {
+		t.Error("a block shares the memory that it was read from")
+	}
 	for _, tt := range []struct {
 		p    *passport.Passport
 		tip  string
 		keys string
 	}{{base, "B", "a b"}, {left, "D", "a b c d"}, {right, "E", "a b e"}, {again, "C", "a b c"}} {
+		if _, err := passport.Parse(tt.p.Export()); err != nil {
+			t.Errorf("passport at %s: %v", tt.tip, err)
+		}
 		if tt.p.Tip() != d.blocks[tt.tip].Hash() || len(tt.p.Active()) != len(strings.Fields(tt.keys)) {
 			t.Errorf("passport at %s has tip %v and %d keys", tt.tip, tt.p.Tip(), len(tt.p.Active()))
 		}

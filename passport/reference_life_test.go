@@ -67,14 +67,14 @@ func TestReferencePassport(t *testing.T) {
 		}
 		mustFailChanged(t, c.Export, c.check)
 		for _, b := range c.Blocks {
-			mustFailChanged(t, b.Hash, c.check)
-			mustFailChanged(t, b.RotateRngSeed, c.check)
-			mustFailChanged(t, b.Entries[0].Bytes[:8], c.check)
+			mustFailChanged(t, b.Hash[:4], c.check)
+			mustFailChanged(t, b.RotateRngSeed[:min(4, len(b.RotateRngSeed))], c.check)
+			mustFailChanged(t, b.Entries[0].Bytes[:4], c.check)
 		}
 		for _, u := range c.Unshield {
-			mustFailChanged(t, u.Secret, c.check)
 			if u.Result.OK {
-				mustFailChanged(t, u.PassphraseSeed, c.check)
+				mustFailChanged(t, u.Secret[:4], c.check)
+				mustFailChanged(t, u.PassphraseSeed[:4], c.check)
 			}
 		}
 	})

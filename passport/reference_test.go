@@ -61,6 +61,51 @@ func lenientEntry(b []byte) bool {
 	return false
 }
 
+// Every rule of refusedOnPurpose recognises what it is about, nothing else, and what
+// it recognises is refused, so no case is passed over that the code would accept.
+func TestRefusedOnPurpose(t *testing.T) {
+	a := key(t, "a")
+	r := request(t, passport.ID{}, "a", "a", start)
+	good, err := passport.SignBlock(a, start, passport.Hash{}, []passport.Entry{r, passport.BigShared(2, start)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reason := purpose(good.Bytes()); reason != "" {
+		t.Fatalf("a good block: %s", reason)
+	}
+	version, header := good.Bytes(), good.Bytes()
+	version[1] = 1
+	signed := a.Sign(version[:72])
+	copy(version[72:], signed)
+	addOrder(header[104:136])
+	entry := good.Bytes()
+	addOrder(entry[passport.HeaderSize+122 : passport.HeaderSize+154])
+	content := noise.H16(entry[passport.HeaderSize:])
+	copy(entry[8:], content[:])
+	copy(entry[72:], a.Sign(entry[:72]))
+	for name, b := range map[string][]byte{"version 1": version, "s >= L of the block": header, "s >= L of a registration": entry} {
+		if purpose(b) == "" {
+			t.Errorf("%s: no rule holds", name)
+		}
+		if _, err := passport.ParseBlock(b); !errors.Is(err, passport.ErrBlock) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := passport.ParseBlock(version); !errors.Is(err, passport.ErrVersion) {
+		t.Errorf("version 1: %v, want ErrVersion", err)
+	}
+}
+
+// addOrder adds the order L of the group to the little-endian number s.
+func addOrder(s []byte) {
+	order := []byte("\xed\xd3\xf5\x5c\x1a\x63\x12\x58\xd6\x9c\xf7\xa2\xde\xf9\xde\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x10")
+	carry := 0
+	for i := range s {
+		carry += int(s[i]) + int(order[i])
+		s[i], carry = byte(carry), carry>>8
+	}
+}
+
 // purpose returns the reason for which one of the blocks is refused on purpose.
 func purpose(blocks ...[]byte) string {
 	for _, r := range refusedOnPurpose {
