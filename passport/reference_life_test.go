@@ -161,7 +161,7 @@ func (want *lifeEntry) check(e passport.Entry) error {
 		for _, m := range want.Messages {
 			var key noise.PublicKey
 			copy(key[:], m.KeyID)
-			ok = ok && e.IsFor(key)
+			ok = ok && e.IsFor(key) && bytes.Contains(want.Bytes, append(m.KeyID[:len(m.KeyID):len(m.KeyID)], m.Message...))
 		}
 	}
 	if !ok {
