@@ -203,8 +203,8 @@ func raws(hex []vectors.Hex) (raw [][]byte) {
 }
 
 // mustFailChanged fails the test if check still passes with one bit of a byte of data
-// changed. It shows that the check looks at the data; of long data it tries about
-// 200 bytes, never the same ones for two lengths.
+// changed. It shows that the check looks at the data. Of long data it tries every n-th
+// byte only, at most 200; TestParseChangedExport tries them all.
 func mustFailChanged(t *testing.T, data []byte, check func() error) {
 	t.Helper()
 	for i := 0; i < len(data); i += 1 + len(data)/200 {
