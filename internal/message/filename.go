@@ -28,6 +28,8 @@ func SafeName(name string) string {
 		}
 		return r
 	}, name)
+	// A header line that is folded at a run of spaces comes back with one of them.
+	name = strings.Join(strings.Fields(name), " ")
 	name = strings.TrimLeft(name, "-. ") // neither hidden nor an option of a careless script
 	name = strings.TrimRight(name, ". ")
 	for len(name) > maxName {
