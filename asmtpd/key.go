@@ -60,18 +60,12 @@ func makeEntropy(path, password string) (*noise.PrivateKey, error) {
 	if _, err := rand.Read(entropy); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	// The reference fails on a trailing newline, so there is none.
+	err := writeNew(path, hex.EncodeToString(entropy))
 	if errors.Is(err, os.ErrExist) {
-		return nil, hintError{fmt.Errorf("%s exists already", path), "it may be the key of a node; choose another file with --entropy-output"}
+		return nil, hintError{fmt.Errorf("%s exists already: %w", path, os.ErrExist), "it may be the key of a node; choose another file with --entropy-output"}
 	}
 	if err != nil {
-		return nil, err
-	}
-	// The reference fails on a trailing newline, so there is none.
-	if _, err := f.WriteString(hex.EncodeToString(entropy)); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return nil, err
 	}
 	return noise.NodeKey(entropy, password)

@@ -93,7 +93,7 @@ func prepare(cmd *cobra.Command, o *upOptions) (c *config.Config, made bool, err
 	if _, err := config.Parse(file, []byte(text)); err != nil { // a bad address among the flags
 		return nil, false, err
 	}
-	if err := writeNew(file, text); err != nil {
+	if err := writeNew(file, text); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, false, err
 	}
 	c, err = config.Load(file)
@@ -104,8 +104,10 @@ func makeKeyIfMissing(path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	_, err := makeEntropy(path, os.Getenv(passwordEnv))
-	return err
+	if _, err := makeEntropy(path, os.Getenv(passwordEnv)); !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return nil // another process was faster
 }
 
 // writeNew writes a file that must not exist, whole or not at all.
