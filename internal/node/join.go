@@ -127,7 +127,6 @@ func (n *Node) join(ctx context.Context, text string) error {
 	if err != nil {
 		return fmt.Errorf("join mesh %s: %w", line.Mesh, err)
 	}
-	n.membership.Store(m)
 	n.log.Info("joined a mesh", "mesh", m.id)
 	select {
 	case n.rejoined <- struct{}{}:
@@ -158,7 +157,7 @@ func (n *Node) ask(ctx context.Context, line *mesh.Line) (*invite.Reply, error) 
 	return nil, errors.Join(errs...)
 }
 
-// accept checks what the inviter handed over and stores it.
+// accept checks what the inviter handed over and makes it this node's mesh.
 func (n *Node) accept(ctx context.Context, line *mesh.Line, reply *invite.Reply) (*membership, error) {
 	set, err := mesh.ParseSet(line.Mesh, reply.Statements)
 	if err != nil {
@@ -177,6 +176,11 @@ func (n *Node) accept(ctx context.Context, line *mesh.Line, reply *invite.Reply)
 	if reply.Secret.IsZero() {
 		return nil, errors.New("the inviter handed over no secret")
 	}
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	if old := n.membership.Load(); !old.alone(n.ID(), n.time()) { // a guest came while the inviter was asked
+		return nil, fmt.Errorf("%w: mesh %s", ErrOtherMesh, old.id)
+	}
 	statements := append(reply.Statements, reply.Certificate)
 	if err := n.store.SetMesh(ctx, set.ID(), reply.Secret, nil, statements...); err != nil {
 		return nil, err
@@ -190,7 +194,9 @@ func (n *Node) accept(ctx context.Context, line *mesh.Line, reply *invite.Reply)
 			return nil, err
 		}
 	}
-	return &membership{id: set.ID(), secret: reply.Secret, set: set}, nil
+	m := &membership{id: set.ID(), secret: reply.Secret, set: set}
+	n.membership.Store(m)
+	return m, nil
 }
 
 // Kinds of tokens in the store.

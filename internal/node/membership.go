@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/internal/invite"
 	"github.com/asmtp/asmtp/internal/port"
 	"github.com/asmtp/asmtp/internal/store"
 	"github.com/asmtp/asmtp/mesh"
@@ -98,6 +99,11 @@ func (n *Node) found(ctx context.Context) error {
 
 // state adds a statement of the founder to the mesh, durably, and spreads it.
 func (n *Node) state(ctx context.Context, m *membership, s *mesh.Statement) error {
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	if n.membership.Load() != m { // the store would not open again with a statement of another mesh
+		return fmt.Errorf("%w: the node has left mesh %s", invite.ErrNotAllowed, m.id)
+	}
 	if _, err := m.set.Add(s); err != nil {
 		return err
 	}

@@ -76,7 +76,8 @@ type Node struct {
 	rejoined   chan struct{}            // capacity 1: the membership has changed
 	meshConns  chan net.Conn            // of the port, for the host of the moment
 
-	joining sync.Mutex // held while this node tries to join
+	joining  sync.Mutex // held while this node tries to join
+	changing sync.Mutex // held while the membership changes or gets a statement from here
 }
 
 // storeName is the folder of the database inside the data folder.
