@@ -60,6 +60,7 @@ func withKey(acc *account.Account, err error) error {
 // exitCode is the promise of the package comment.
 func exitCode(err error) int {
 	_, isUsage := errors.AsType[usageError](err)
+	isUsage = isUsage || err != nil && strings.HasPrefix(err.Error(), "unknown command") // cobra has no type for it
 	_, noContact := errors.AsType[*account.NoContactError](err)
 	_, waited := errors.AsType[*account.WaitError](err)
 	switch {

@@ -74,7 +74,7 @@ could not be handed over. With --raw the file is a whole RFC 5322 message.`,
 			return a.with(cmd.Context(), func(acc *account.Account) error {
 				in, name, err := a.input(args)
 				if err != nil {
-					return err
+					return fmt.Errorf("send to %s: %w", strings.Join(d.To, ", "), err)
 				}
 				defer in.Close()
 				what := fmt.Sprintf("send %s to %s", name, strings.Join(d.To, ", "))

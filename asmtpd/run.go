@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/asmtp/asmtp/config"
@@ -37,6 +38,9 @@ func runNode(ctx context.Context, c *config.Config, password, join string, ready
 	if err != nil {
 		return err
 	}
+	hangups := make(chan os.Signal, 1) // from here on, so that an early one does not end the start
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Level()}))
 	n, err := node.Open(ctx, node.Options{
 		Key: key, Data: c.Storage.Path, Listen: c.Network.ListenAddress, Public: c.Public(),
@@ -51,9 +55,6 @@ func runNode(ctx context.Context, c *config.Config, password, join string, ready
 	if ready != nil {
 		ready(n.ID().String(), n.Addr())
 	}
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	reloading, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -116,7 +117,8 @@ func exitCode(err error) int {
 
 func isUsage(err error) bool {
 	_, ok := errors.AsType[usageError](err)
-	return ok
+	// cobra has no type for this one
+	return ok || strings.HasPrefix(err.Error(), "unknown command")
 }
 
 // hints returns what the user can do about err, most likely first.

@@ -136,6 +136,9 @@ func (c clients) PutPassport(ctx context.Context, device noise.PublicKey, p *pas
 	if !p.IsActive(device) {
 		return fmt.Errorf("%w: the device is not active in the passport that it sent", clientapi.ErrInvalid)
 	}
+	if other, ok := c.n.store.PassportOf(device); ok && other != p.ID() {
+		return fmt.Errorf("%w: the device belongs to passport %s already", clientapi.ErrInvalid, other)
+	}
 	changed, err := c.n.store.PutPassport(ctx, p)
 	if err != nil {
 		return err

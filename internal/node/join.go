@@ -39,8 +39,11 @@ func (n *Node) prepareJoin(text string) error {
 		return nil
 	}
 	line, err := n.checkJoin(text)
-	if err != nil || line == nil {
+	if err != nil {
 		return err
+	}
+	if line == nil { // in that mesh already: an older invitation is of no use any more
+		return removeIfThere(filepath.Join(n.o.Data, joinName))
 	}
 	return writeFile(filepath.Join(n.o.Data, joinName), []byte(text))
 }
@@ -85,8 +88,11 @@ func (n *Node) runJoin(ctx context.Context) error {
 			return os.Remove(file)
 		case ctx.Err() != nil:
 			return nil
-		case final(err):
+		case final(err) && n.o.Join != "":
 			return errors.Join(err, os.Remove(file))
+		case final(err): // of an earlier start: the node itself is well
+			n.log.Error("an invitation cannot be used, and is given up", "err", err)
+			return os.Remove(file)
 		}
 		n.log.Warn("the inviter does not answer; trying again", "in", wait, "err", err)
 		timer := time.NewTimer(wait/2 + rand.N(wait/2))
@@ -102,7 +108,10 @@ func (n *Node) runJoin(ctx context.Context) error {
 
 // final reports whether trying again cannot help.
 func final(err error) bool {
-	for _, e := range []error{invite.ErrUsed, invite.ErrEnded, invite.ErrNotAllowed, mesh.ErrEnded, ErrOtherMesh} {
+	if _, wrong := errors.AsType[*mesh.WrongKindError](err); wrong {
+		return true
+	}
+	for _, e := range []error{mesh.ErrMistyped, mesh.ErrCut, mesh.ErrNoLine, invite.ErrUsed, invite.ErrEnded, invite.ErrNotAllowed, mesh.ErrEnded, ErrOtherMesh} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -181,7 +190,8 @@ func (n *Node) accept(ctx context.Context, line *mesh.Line, reply *invite.Reply)
 	if old := n.membership.Load(); !old.alone(n.ID(), n.time()) { // a guest came while the inviter was asked
 		return nil, fmt.Errorf("%w: mesh %s", ErrOtherMesh, old.id)
 	}
-	statements := append(reply.Statements, reply.Certificate)
+	// The certificate first: what does not fit into one step of the store is of less use.
+	statements := append([][]byte{reply.Certificate}, reply.Statements...)
 	if err := n.store.SetMesh(ctx, set.ID(), reply.Secret, nil, statements...); err != nil {
 		return nil, err
 	}
@@ -288,6 +298,9 @@ func (n *Node) serveGuest(ctx context.Context, c *port.JoinConn) error {
 func (n *Node) letUserIn(ctx context.Context, guest noise.PublicKey, token mesh.Token) error {
 	if n.users.Admitted(guest) {
 		return nil
+	}
+	if n.users.removed(guest) { // no list can let in what its own passport removed
+		return invite.ErrNotAllowed
 	}
 	if ok, err := n.store.TakeToken(ctx, tokenUser, token.Hash()); err != nil {
 		return err
@@ -401,6 +414,13 @@ func (n *Node) addresses() []string {
 		list = []string{net.JoinHostPort("127.0.0.1", fmt.Sprint(tcp.Port))}
 	}
 	return list
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // writeFile writes a file that only the owner may read, whole or not at all.

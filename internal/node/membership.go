@@ -104,10 +104,10 @@ func (n *Node) state(ctx context.Context, m *membership, s *mesh.Statement) erro
 	if n.membership.Load() != m { // the store would not open again with a statement of another mesh
 		return fmt.Errorf("%w: the node has left mesh %s", invite.ErrNotAllowed, m.id)
 	}
-	if _, err := m.set.Add(s); err != nil {
+	if err := n.store.PutStatements(ctx, [][]byte{s.Bytes()}); err != nil {
 		return err
 	}
-	if err := n.store.PutStatements(ctx, [][]byte{s.Bytes()}); err != nil {
+	if _, err := m.set.Add(s); err != nil {
 		return err
 	}
 	if h := n.host.Load(); h != nil {
@@ -188,7 +188,7 @@ func (n *Node) runHost(ctx context.Context) error {
 		return err
 	}
 	n.host.Store(h)
-	n.addPeers(h, n.o.Peers)
+	n.addPeers(h, *n.peers.Load())
 	ctx, cancel := context.WithCancel(ctx)
 	watching := make(chan struct{})
 	go func() {

@@ -71,6 +71,7 @@ type Node struct {
 	// What clients wait for.
 	usersChanged, passportsChanged, custodyChanged signal
 
+	peers      atomic.Pointer[[]Peer] // of the configuration as it was read last
 	membership atomic.Pointer[membership]
 	host       atomic.Pointer[p2p.Host] // nil between two memberships
 	rejoined   chan struct{}            // capacity 1: the membership has changed
@@ -95,6 +96,7 @@ func Open(ctx context.Context, o Options) (n *Node, err error) {
 		o: o, now: o.Now, log: o.Log, started: o.Now(),
 		rejoined: make(chan struct{}, 1), meshConns: make(chan net.Conn),
 	}
+	n.peers.Store(&o.Peers)
 	n.usersChanged.init()
 	n.passportsChanged.init()
 	n.custodyChanged.init()
@@ -206,6 +208,7 @@ func closed(c io.Closer) error {
 func (n *Node) Reload(names []string, peers []Peer) {
 	n.users.setFile(names)
 	n.usersChanged.notify()
+	n.peers.Store(&peers)
 	if h := n.host.Load(); h != nil {
 		n.addPeers(h, peers)
 	}

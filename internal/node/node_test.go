@@ -315,3 +315,88 @@ func TestCertificatesAreRenewed(t *testing.T) {
 		}
 	}
 }
+
+// Who removes a user is told what else still lets it in; after that it is out.
+func TestRemovedUserIsOut(t *testing.T) {
+	t.Parallel()
+	n := nodetest.Start(t, nil)
+	device := key(t)
+	admit(t, n, device.Public())
+	c, err := dial(t, n, device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := passport.Create(rand.Reader, device, passport.TimeOf(time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.PutPassport(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	err = n.Control.UserRemove(t.Context(), control.KeyName(device.Public()))
+	if !errors.Is(err, control.ErrConflict) || !strings.Contains(err.Error(), p.ID().String()) {
+		t.Errorf("remove the key: %v, want ErrConflict that names the passport", err)
+	}
+	if err := n.Control.UserRemove(t.Context(), control.PassportName(p.ID())); err != nil {
+		t.Errorf("remove the passport: %v", err)
+	}
+	if _, err := dial(t, n, device); !errors.Is(err, port.ErrNoAnswer) {
+		t.Errorf("dial after both: %v, want no answer", err)
+	}
+}
+
+// A device publishes one passport, not as many as it likes.
+func TestDeviceHasOnePassport(t *testing.T) {
+	t.Parallel()
+	n := nodetest.Start(t, nil)
+	device := key(t)
+	admit(t, n, device.Public())
+	c, err := dial(t, n, device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []error{nil, clientapi.ErrInvalid} {
+		p, _, err := passport.Create(rand.Reader, device, passport.TimeOf(time.Now()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.PutPassport(t.Context(), p); !errors.Is(err, want) {
+			t.Errorf("passport %d: %v, want %v", i, err, want)
+		}
+	}
+}
+
+// Peers of a configuration that was read again are kept over a change of the mesh.
+func TestReloadedPeersAreKept(t *testing.T) {
+	t.Parallel()
+	a, b := nodetest.Start(t, nil), nodetest.Start(t, nil)
+	peer := key(t).Public()
+	b.Reload(nil, []node.Peer{{ID: peer.String(), Address: "127.0.0.1:1"}})
+	if err := b.Control.Join(t.Context(), a.Invite()); err != nil {
+		t.Fatal(err)
+	}
+	b.Await("the peer is known in the new mesh", func(s *control.Status) bool {
+		known := false
+		for _, p := range s.Peers {
+			known = known || p.ID == peer
+		}
+		return known && s.Members == 2
+	})
+}
+
+// An invitation of an earlier start that can never be used does not stop the node.
+func TestUselessKeptInvitationIsGivenUp(t *testing.T) {
+	t.Parallel()
+	n := nodetest.Start(t, nil)
+	n.Options.Listen = n.Addr()
+	n.Stop()
+	kept := filepath.Join(n.Data, "join")
+	if err := os.WriteFile(kept, []byte("asmtp-mesh1aaaa"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.Restart()
+	n.Await("the line is gone", func(*control.Status) bool {
+		_, err := os.Stat(kept)
+		return errors.Is(err, os.ErrNotExist)
+	})
+}

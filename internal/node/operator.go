@@ -100,6 +100,28 @@ func (o operator) UserRemove(ctx context.Context, name control.UserName) error {
 		return err
 	}
 	o.n.usersChanged.notify()
+	return o.stillAdmitted(name)
+}
+
+// stillAdmitted says by what else a user that was removed may connect, since who removes
+// it means to lock it out.
+func (o operator) stillAdmitted(name control.UserName) error {
+	if key, ok := name.Key(); ok {
+		if id, ok := o.n.users.User(key); ok {
+			return fmt.Errorf("%w: removed, but its passport still admits it: asmtpd user remove %s", control.ErrConflict, id)
+		}
+		return nil
+	}
+	id, _ := name.Passport()
+	p, err := o.n.store.Passport(id)
+	if err != nil {
+		return nil // never published: it admitted nobody
+	}
+	for _, key := range p.Active() {
+		if o.n.users.listed(key.String()) {
+			return fmt.Errorf("%w: removed, but its device still is a user: asmtpd user remove %s", control.ErrConflict, key)
+		}
+	}
 	return nil
 }
 
