@@ -60,7 +60,7 @@ func withKey(acc *account.Account, err error) error {
 // exitCode is the promise of the package comment.
 func exitCode(err error) int {
 	_, isUsage := errors.AsType[usageError](err)
-	isUsage = isUsage || err != nil && strings.HasPrefix(err.Error(), "unknown command") // cobra has no type for it
+	isUsage = isUsage || errors.Is(err, account.ErrNoRecipient)
 	_, noContact := errors.AsType[*account.NoContactError](err)
 	_, waited := errors.AsType[*account.WaitError](err)
 	switch {
@@ -94,7 +94,7 @@ func hints(err error) []string {
 		return h.hints
 	}
 	if e, ok := errors.AsType[*account.NoContactError](err); ok {
-		return []string{fmt.Sprintf(`ask %s for the passport id, then run "asmtp-cli contact add %[1]s ID"`, e.Name)}
+		return []string{fmt.Sprintf(`ask %s for the passport id, then run "asmtp-cli contact add %[1]s ID"`, e.Name), `"asmtp-cli contact list" lists those you have`}
 	}
 	if e, ok := errors.AsType[*mesh.WrongKindError](err); ok {
 		return []string{"this line belongs to another command: " + e.Command}
@@ -105,7 +105,14 @@ func hints(err error) []string {
 	if e, ok := errors.AsType[noAnswerError](err); ok {
 		return noAnswerHints(e.key.String())
 	}
+	if _, ok := errors.AsType[usageError](err); ok {
+		return []string{`"asmtp-cli help" lists the commands, "asmtp-cli help COMMAND" explains one`}
+	}
 	switch {
+	case errors.Is(err, account.ErrNoRecipient):
+		return []string{`name a contact with --to; "asmtp-cli contact list" lists them`}
+	case errors.Is(err, account.ErrNotFound):
+		return []string{`"asmtp-cli inbox" and "asmtp-cli queue" print the ids of mails`}
 	case errors.Is(err, account.ErrNoAccount):
 		return []string{`make one with "asmtp-cli init --name NAME"`, "is it elsewhere? give --home DIR or set ASMTP_HOME"}
 	case errors.Is(err, account.ErrExists):

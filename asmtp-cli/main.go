@@ -20,13 +20,18 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/asmtp/asmtp/internal/cli"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal has its default effect
 	app := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
-	err := app.root().ExecuteContext(ctx)
+	ran, err := cli.Execute(ctx, app.root())
+	if err != nil && !ran {
+		err = usageError{err}
+	}
 	if err != nil {
 		app.report(err)
 	}

@@ -84,6 +84,52 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// Scripts depend on the exit codes: 2 for what cannot be meant, 5 for what is not there,
+// 3 without a node.
+func TestExitCodes(t *testing.T) {
+	home := t.TempDir()
+	run := func(program string, args ...string) (int, string) {
+		cmd := exec.Command(filepath.Join(binaries, program), args...)
+		cmd.Env = append(os.Environ(), "ASMTP_HOME="+home, "HOME="+home, "XDG_DATA_HOME=")
+		out, err := cmd.CombinedOutput()
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			return exit.ExitCode(), string(out)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return 0, string(out)
+	}
+	if code, out := run("asmtp-cli", "init", "--name", "alice", "--no-passphrase"); code != 0 {
+		t.Fatalf("init: %d\n%s", code, out)
+	}
+	for _, tt := range []struct {
+		want int
+		line string
+	}{
+		{2, "asmtp-cli nosuch"}, {2, "asmtp-cli contact nosuch"}, {2, "asmtp-cli queue extra x"}, {2, "asmtp-cli init"},
+		{2, "asmtp-cli send --to a b c"}, {2, "asmtp-cli status a b"}, {2, "asmtp-cli send"}, {2, "asmtp-cli --bogus"},
+		{2, "asmtp-cli send --to bob --wait nosuch"}, {2, "asmtp-cli"}, {2, "asmtp-cli --remote-address a:1 sync"},
+		{2, "asmtpd nosuch"}, {2, "asmtpd"}, {2, "asmtpd user add"}, {2, "asmtpd user add xyz"}, {2, "asmtpd peer add a"},
+		{3, "asmtp-cli sync"}, {3, "asmtp-cli status"}, {3, "asmtp-cli connect --local"}, {3, "asmtpd status"},
+		{5, "asmtp-cli read 00112233"}, {5, "asmtp-cli send --to nobody"}, {5, "asmtp-cli contact remove nobody"},
+		{1, "asmtp-cli init --name bob --no-passphrase"}, {1, "asmtpd check --config nosuch.yaml"},
+		{0, "asmtp-cli inbox"}, {0, "asmtp-cli version"}, {0, "asmtpd version"}, {0, "asmtp-cli help send"},
+	} {
+		words := strings.Fields(tt.line)
+		code, out := run(words[0], words[1:]...)
+		if code != tt.want {
+			t.Errorf("%s: exit %d, want %d\n%s", tt.line, code, tt.want, out)
+		}
+		if code != 0 && !strings.Contains(out, words[0]+": error: ") {
+			t.Errorf("%s: no line of an error\n%s", tt.line, out)
+		}
+		if (code == 2 || code == 3 || code == 5) && !strings.Contains(out, words[0]+": hint: ") {
+			t.Errorf("%s: no hint\n%s", tt.line, out)
+		}
+	}
+}
+
 type scriptNode struct {
 	cmd    *exec.Cmd
 	stderr *bytes.Buffer

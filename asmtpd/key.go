@@ -63,7 +63,7 @@ func makeEntropy(path, password string) (*noise.PrivateKey, error) {
 	// The reference fails on a trailing newline, so there is none.
 	err := writeNew(path, hex.EncodeToString(entropy))
 	if errors.Is(err, os.ErrExist) {
-		return nil, hintError{fmt.Errorf("%s exists already: %w", path, os.ErrExist), "it may be the key of a node; choose another file with --entropy-output"}
+		return nil, hintError{&os.PathError{Op: "make", Path: path, Err: os.ErrExist}, "it may be the key of a node; choose another file with --entropy-output"}
 	}
 	if err != nil {
 		return nil, err

@@ -26,13 +26,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/asmtp/asmtp/config"
+	"github.com/asmtp/asmtp/internal/cli"
 	"github.com/asmtp/asmtp/internal/version"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal has its default effect
-	err := newRootCommand().ExecuteContext(ctx)
+	ran, err := cli.Execute(ctx, newRootCommand())
+	if err != nil && !ran {
+		err = usageError{err}
+	}
 	if err != nil {
 		report(os.Stderr, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/asmtp/asmtp/config"
@@ -117,8 +116,7 @@ func exitCode(err error) int {
 
 func isUsage(err error) bool {
 	_, ok := errors.AsType[usageError](err)
-	// cobra has no type for this one
-	return ok || strings.HasPrefix(err.Error(), "unknown command")
+	return ok
 }
 
 // hints returns what the user can do about err, most likely first.
@@ -130,6 +128,8 @@ func hints(err error) []string {
 		return []string{"this line belongs to another command: " + e.Command}
 	}
 	switch {
+	case isUsage(err):
+		return []string{`"asmtpd help" lists the commands, "asmtpd help COMMAND" explains one`}
 	case errors.Is(err, control.ErrNotRunning):
 		return []string{`is the node running? start it with "asmtpd up"`, "another data folder? give --data DIR or --config FILE"}
 	case errors.Is(err, mesh.ErrMistyped):

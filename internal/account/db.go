@@ -21,7 +21,10 @@ import (
 // BEGIN IMMEDIATE, so that two writers wait for each other at the beginning and never
 // fail in the middle; synchronous=full makes a commit durable in WAL mode.
 func openDB(ctx context.Context, dir string, key [32]byte, create bool) (*sql.DB, error) {
-	path := filepath.Join(dir, databaseFile)
+	path, err := filepath.Abs(filepath.Join(dir, databaseFile)) // in a URI there are no relative paths
+	if err != nil {
+		return nil, err
+	}
 	mode := "rw"
 	if create {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)

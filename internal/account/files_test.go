@@ -281,3 +281,21 @@ func TestOpenIsFast(t *testing.T) {
 		t.Errorf("the fastest of five takes %v", best)
 	}
 }
+
+// An account is opened where it was made, also by a relative path.
+func TestRelativeDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	a, err := account.Create(t.Context(), "acc", "alice", account.Options{NoPassphrase: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = account.Open(t.Context(), "acc", account.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
