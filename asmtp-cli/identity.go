@@ -51,10 +51,7 @@ func (a *app) init(ctx context.Context, name, invitation string, noPassphrase bo
 	var line *mesh.Line
 	if invitation != "" { // a bad line is refused before anything is made
 		var err error
-		if line, err = mesh.ParseLine(invitation, mesh.LineUser); err != nil {
-			return err
-		}
-		if err := line.CheckEnd(clock.Now()); err != nil {
+		if line, err = userLine(invitation); err != nil {
 			return err
 		}
 	}
@@ -97,6 +94,15 @@ and then type
 		}
 	})
 	return errors.Join(err, acc.Close())
+}
+
+// userLine reads the line of "asmtpd user invite", which must not have ended.
+func userLine(text string) (*mesh.Line, error) {
+	line, err := mesh.ParseLine(text, mesh.LineUser)
+	if err != nil {
+		return nil, err
+	}
+	return line, line.CheckEnd(clock.Now())
 }
 
 // redeem uses an invitation: the node admits this device, which then connects.
@@ -180,11 +186,8 @@ func (a *app) connect(ctx context.Context, acc *account.Account, local bool, dat
 	var err error
 	switch {
 	case invitation != "":
-		line, err := mesh.ParseLine(invitation, mesh.LineUser)
+		line, err := userLine(invitation)
 		if err != nil {
-			return err
-		}
-		if err := line.CheckEnd(clock.Now()); err != nil {
 			return err
 		}
 		if status, err = redeem(ctx, acc, line); err != nil {

@@ -133,7 +133,8 @@ func (a *app) input(args []string) (io.ReadCloser, string, error) {
 	return f, args[0], err
 }
 
-// attachments are opened once here, so that a missing file is an error before anything is sent.
+// attachments looks for the files, so that a missing one is an error before anything is
+// done. They are opened, and then read, when the mail is composed.
 func attachments(files []string) ([]account.Attachment, error) {
 	var list []account.Attachment
 	for _, file := range files {
