@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/asmtp/asmtp/internal/account"
+	"github.com/asmtp/asmtp/internal/cli"
 	"github.com/asmtp/asmtp/internal/clock"
 	"github.com/asmtp/asmtp/internal/version"
 	"github.com/asmtp/asmtp/noise"
@@ -60,9 +61,7 @@ func (a *app) root() *cobra.Command {
 		a.sendCommand(), a.syncCommand(), a.inboxCommand(), a.readCommand(), a.replyCommand(), a.deleteCommand(),
 		a.queueCommand(), a.statusCommand(), a.doctorCommand(), a.versionCommand(),
 	)
-	if man := newManCommand(); man != nil {
-		root.AddCommand(man)
-	}
+	cli.AddManuals(root, "ASMTP-CLI")
 	return root
 }
 
@@ -168,12 +167,7 @@ func (a *app) passphrase(prompt string) (string, error) {
 		}
 	}
 	if file != "" {
-		f, err := os.Open(file)
-		if err != nil {
-			return "", fmt.Errorf("read the passphrase: %w", err)
-		}
-		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, maxPassphrase))
+		b, err := cli.ReadFile(file, maxPassphrase)
 		if err != nil {
 			return "", fmt.Errorf("read the passphrase: %w", err)
 		}

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/asmtp/asmtp/internal/account"
+	"github.com/asmtp/asmtp/internal/cli"
 	"github.com/asmtp/asmtp/passport"
 )
 
@@ -106,7 +106,7 @@ func (a *app) addContact(ctx context.Context, acc *account.Account, name, who st
 		c, err = acc.AddContact(ctx, name, id)
 	case exists(who):
 		var export []byte
-		if export, err = readFile(who, maxExport); err == nil {
+		if export, err = cli.ReadFile(who, maxExport); err == nil {
 			c, err = acc.AddContactExport(ctx, name, export)
 		}
 	default:
@@ -145,19 +145,6 @@ func (a *app) meet(ctx context.Context, acc *account.Account, c account.Contact)
 		return now
 	}
 	return c
-}
-
-func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%s has more than %d bytes", path, limit)
-	}
-	return b, err
 }
 
 func (a *app) printContacts(list []account.Contact) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/asmtp/asmtp/internal/account"
+	"github.com/asmtp/asmtp/internal/cli"
 )
 
 type summaryJSON struct {
@@ -347,7 +348,7 @@ func (a *app) passportCommand() *cobra.Command {
 		Example: "  asmtp-cli passport import bob.passport", Args: exactArgs(1, "a file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(acc *account.Account) error {
-				b, err := readFile(args[0], maxExport)
+				b, err := cli.ReadFile(args[0], maxExport)
 				if err != nil {
 					return err
 				}

@@ -6,13 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/asmtp/asmtp/internal/cli"
 	"github.com/asmtp/asmtp/noise"
 )
 
@@ -73,7 +73,7 @@ func makeEntropy(path, password string) (*noise.PrivateKey, error) {
 
 // loadKey reads an entropy file and returns the key of it and password.
 func loadKey(path, password string) (*noise.PrivateKey, error) {
-	b, err := readBounded(path, 2*noise.EntropySize+2)
+	b, err := cli.ReadFile(path, 2*noise.EntropySize+2)
 	if err != nil {
 		return nil, err
 	}
@@ -142,26 +142,9 @@ func ask(prompt string) (string, error) {
 }
 
 func passwordFromFile(path string) (string, error) {
-	b, err := readBounded(path, maxPassword)
+	b, err := cli.ReadFile(path, maxPassword)
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
 	return strings.TrimRight(string(b), "\r\n"), nil
-}
-
-// readBounded reads a file of at most limit bytes.
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, limit)
-	}
-	return b, nil
 }

@@ -92,9 +92,7 @@ func newRootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newDefaultConfigCommand(), newGenerateKeyCommand(), newCheckCommand(), newUpCommand(),
 		newStatusCommand(), newUserCommand(), newPeerCommand(), newMeshCommand(), newVersionCommand())
-	if man := newManCommand(); man != nil {
-		root.AddCommand(man)
-	}
+	cli.AddManuals(root, "ASMTPD")
 	return root
 }
 

@@ -63,6 +63,24 @@ func admit(t *testing.T, n *nodetest.Node, k noise.PublicKey) {
 	}
 }
 
+// enter makes a device a user of a node that has published its passport there.
+func enter(t *testing.T, n *nodetest.Node, device *noise.PrivateKey) (*clientapi.Client, *passport.Passport) {
+	t.Helper()
+	admit(t, n, device.Public())
+	c, err := dial(t, n, device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := passport.Create(rand.Reader, device, passport.TimeOf(time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.PutPassport(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	return c, p
+}
+
 // Whoever is in a mesh is there after a restart, with the same key and the same mesh.
 func TestMeshSurvivesRestart(t *testing.T) {
 	t.Parallel()
@@ -82,18 +100,7 @@ func TestEnvelopeReachesAllNodes(t *testing.T) {
 	t.Parallel()
 	nodes := nodetest.Mesh(t, 3)
 	device := key(t)
-	admit(t, nodes[0], device.Public())
-	c, err := dial(t, nodes[0], device)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, _, err := passport.Create(rand.Reader, device, passport.TimeOf(time.Now()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.PutPassport(t.Context(), p); err != nil {
-		t.Fatal(err)
-	}
+	c, _ := enter(t, nodes[0], device)
 	e := junk(t)
 	refused, err := c.Submit(t.Context(), []envelope.ID{e.ID()}, func(envelope.ID) ([]byte, error) { return e.Bytes(), nil })
 	if err != nil || len(refused) != 0 {
@@ -321,19 +328,8 @@ func TestRemovedUserIsOut(t *testing.T) {
 	t.Parallel()
 	n := nodetest.Start(t, nil)
 	device := key(t)
-	admit(t, n, device.Public())
-	c, err := dial(t, n, device)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, _, err := passport.Create(rand.Reader, device, passport.TimeOf(time.Now()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.PutPassport(t.Context(), p); err != nil {
-		t.Fatal(err)
-	}
-	err = n.Control.UserRemove(t.Context(), control.KeyName(device.Public()))
+	_, p := enter(t, n, device)
+	err := n.Control.UserRemove(t.Context(), control.KeyName(device.Public()))
 	if !errors.Is(err, control.ErrConflict) || !strings.Contains(err.Error(), p.ID().String()) {
 		t.Errorf("remove the key: %v, want ErrConflict that names the passport", err)
 	}

@@ -1,9 +1,9 @@
 // Package vectors reads the test vectors that a run of the original ASMTP wrote.
 //
 // [Each] runs a subtest for every case of a group of testdata/vectors.json, or of
-// the file that the environment variable ASMTP_VECTORS names. The fields of the
-// cases are described in docs/formats.md's companion, the vectors' own README; a
-// test declares the ones it reads as a struct with json tags, byte strings as [Hex].
+// the file that the environment variable ASMTP_VECTORS names. A test
+// declares the fields of a case that it reads as a struct with json tags, byte
+// strings as [Hex].
 //
 // It is imported by tests alone.
 package vectors
