@@ -49,3 +49,33 @@ type Arrival struct {
 	From     noise.PublicKey // the neighbour that brought it; zero for an own user
 	Matches  []Match
 }
+
+// Outcome says what became of an [Arrival].
+type Outcome struct {
+	Fresh bool // it was not there before
+	Full  Full // why there was no room for it; NotFull: it is stored
+}
+
+// Full is why a node has no room for an envelope.
+type Full uint8
+
+// The reasons. The quotas are apart for what own users send and get, and for what the
+// node keeps for others.
+const (
+	NotFull   Full = iota
+	FullSmall      // the quota of the three smaller size classes
+	FullLarge      // the quota of the largest size class
+	FullShare      // the share of the neighbour that brought it
+	FullDisk       // the disk
+)
+
+var fullNames = [...]string{"room enough", "the quota for small envelopes is used up", "the quota for large envelopes is used up",
+	"the share of this neighbour is used up", "the disk is full"}
+
+// String returns words for the reason.
+func (f Full) String() string {
+	if int(f) < len(fullNames) {
+		return fullNames[f]
+	}
+	return "no room"
+}

@@ -1,0 +1,5 @@
+//go:build break_ack_before_fsync
+
+package fault
+
+const ackBeforeFsync = true

@@ -1,0 +1,5 @@
+//go:build break_double_accept
+
+package fault
+
+const doubleAccept = true

@@ -1,0 +1,5 @@
+//go:build break_early_expiry
+
+package fault
+
+const earlyExpiry = true

@@ -1,0 +1,5 @@
+//go:build !break_forget_custody
+
+package fault
+
+const forgetCustody = false
