@@ -107,9 +107,30 @@ type Storage struct {
 	// is missing. Only its owner may enter it. Default: data.
 	Path string `yaml:"path"`
 
+	// Quota bounds what the node stores.
+	Quota Quota `yaml:"quota"`
+
+	// Reserve is the space on the disk that the node leaves to others: with less than
+	// that free it takes no new mail, and goes on with everything else. At least 1MiB.
+	// Default: the store's choice, which "asmtpd status" shows.
+	Reserve Size `yaml:"reserve"`
+
 	// These are the reference's; they have no effect here.
 	GossipRefreshRate Duration `yaml:"gossip_refresh_rate" ignored:"true"`
 	PassportCacheSize int      `yaml:"passport_cache_size" ignored:"true"`
+}
+
+// Quota is the section "storage.quota". Each bound holds twice: once for what the node
+// stores for others, once for what its own users sent or were sent, so that neither can
+// crowd out the other. What is stored stays until its end, also above a quota that was
+// lowered; full means that no more is taken. At least 1MiB each.
+type Quota struct {
+	// Large bounds the envelopes of the largest size class, 60 KiB, which carry
+	// attachments. Default: 4GiB.
+	Large Size `yaml:"large"`
+
+	// Rest bounds all smaller envelopes. Default: 1GiB.
+	Rest Size `yaml:"rest"`
 }
 
 // Duration is written as the reference does, { secs: 30, nanos: 0 }, or as 30s.
@@ -144,6 +165,15 @@ network:
 storage:
   # The folder of the database and of the control socket.
   path: data
+  # How much mail is stored: as much for the mesh, and again as much for this node's own
+  # users. "large" are the pieces of mails with attachments, "rest" is everything else.
+  # A full node refuses new mail, and keeps what it has until that ends.
+  quota:
+    large: 4GiB
+    rest: 1GiB
+  # With less space than this free on the disk, no new mail is taken. "asmtpd status"
+  # shows what is chosen if nothing stands here.
+  #reserve: 1GiB
 
 # debug, info, warn or error
 log_level: info
@@ -204,6 +234,8 @@ func (c *Config) complete() {
 	setDefault(&c.Network.ListenAddress, ":9800")
 	setDefault(&c.Storage.Path, "data")
 	setDefault(&c.LogLevel, "info")
+	setDefault(&c.Storage.Quota.Large, 4<<30)
+	setDefault(&c.Storage.Quota.Rest, 1<<30)
 	dir := filepath.Dir(c.path)
 	for _, p := range []*string{&c.Secret.Entropy, &c.Secret.PasswordFile, &c.Storage.Path} {
 		if *p != "" && !filepath.IsAbs(*p) {
@@ -212,9 +244,10 @@ func (c *Config) complete() {
 	}
 }
 
-func setDefault(s *string, value string) {
-	if *s == "" {
-		*s = value
+func setDefault[T comparable](v *T, value T) {
+	var missing T
+	if *v == missing {
+		*v = value
 	}
 }
 
@@ -253,7 +286,30 @@ func (c *Config) check(d *decoder) {
 	if err := l.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		d.add(d.line("log_level"), "log_level: want debug, info, warn or error")
 	}
+	c.checkSizes(d)
 	c.checkFiles(d)
+}
+
+// minSize is the least quota and reserve: below it a mesh could not carry one mail with
+// an attachment, and a reserve would reserve nothing.
+const minSize = 1 << 20
+
+// checkSizes looks at the sizes that the file gives, also at a 0, which would pass for a
+// key that is missing.
+func (c *Config) checkSizes(d *decoder) {
+	for _, x := range []struct {
+		path []string
+		size Size
+	}{
+		{[]string{"storage", "quota", "large"}, c.Storage.Quota.Large},
+		{[]string{"storage", "quota", "rest"}, c.Storage.Quota.Rest},
+		{[]string{"storage", "reserve"}, c.Storage.Reserve},
+	} {
+		name := strings.Join(x.path, ".")
+		if line := d.line(x.path...); line > 0 && !d.failed(name) && (x.size < minSize || d.zero[name]) {
+			d.add(line, fmt.Sprintf("%s: at least %v", name, Size(minSize)))
+		}
+	}
 }
 
 // checkFiles looks for the files that must be there before a start.

@@ -36,6 +36,9 @@ func TestDefaultIsWhatMissingKeysMean(t *testing.T) {
 		{printed.Network.ListenAddress, missing.Network.ListenAddress},
 		{filepath.Base(printed.Storage.Path), filepath.Base(missing.Storage.Path)},
 		{printed.LogLevel, missing.LogLevel},
+		{printed.Storage.Quota.Large.String(), missing.Storage.Quota.Large.String()},
+		{printed.Storage.Quota.Rest.String(), missing.Storage.Quota.Rest.String()},
+		{printed.Storage.Reserve.String(), missing.Storage.Reserve.String()},
 	} {
 		if pair[0] != pair[1] {
 			t.Errorf("printed %q, missing means %q", pair[0], pair[1])

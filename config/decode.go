@@ -53,6 +53,7 @@ type decoder struct {
 	ignored  []string
 	lines    map[string]int  // dotted path of a key → line
 	bad      map[string]bool // paths whose value could not be read
+	zero     map[string]bool // paths of sizes that were given as 0
 }
 
 func (d *decoder) add(line int, text string) { d.problems = append(d.problems, Problem{line, text}) }
@@ -73,7 +74,7 @@ func (d *decoder) sorted() *Problems {
 }
 
 func (d *decoder) document(b []byte, into any) {
-	d.lines, d.bad = map[string]int{}, map[string]bool{}
+	d.lines, d.bad, d.zero = map[string]int{}, map[string]bool{}, map[string]bool{}
 	if len(b) > maxFile {
 		d.add(0, fmt.Sprintf("%d bytes, at most %d", len(b), maxFile))
 		return
@@ -115,8 +116,12 @@ func (d *decoder) value(n *yaml.Node, path string, v reflect.Value) {
 		delete(d.lines, path)
 		return
 	}
-	if v.Type() == reflect.TypeFor[Duration]() {
+	switch v.Type() {
+	case reflect.TypeFor[Duration]():
 		d.duration(n, path, v)
+		return
+	case reflect.TypeFor[Size]():
+		d.size(n, path, v)
 		return
 	}
 	switch v.Kind() {
@@ -218,6 +223,18 @@ func (d *decoder) duration(n *yaml.Node, path string, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode || err != nil || x < 0 {
 		d.wrong(n, path, "a duration such as 30s or { secs: 30, nanos: 0 }")
 		return
+	}
+	v.SetInt(int64(x))
+}
+
+func (d *decoder) size(n *yaml.Node, path string, v reflect.Value) {
+	x, err := ParseSize(n.Value)
+	if n.Kind != yaml.ScalarNode || err != nil {
+		d.wrong(n, path, "a size such as 4GiB, 500MiB or a number of bytes")
+		return
+	}
+	if x == 0 {
+		d.zero[path] = true
 	}
 	v.SetInt(int64(x))
 }
