@@ -35,7 +35,7 @@ func openDB(ctx context.Context, dir string, key [32]byte, create bool) (*sql.DB
 	}
 	pragmas := "PRAGMA hexkey='" + hex.EncodeToString(key[:]) + `';
 		PRAGMA busy_timeout=60000; PRAGMA temp_store=memory; PRAGMA journal_mode=wal;
-		PRAGMA synchronous=full; PRAGMA foreign_keys=on; PRAGMA secure_delete=fast`
+		PRAGMA synchronous=` + synchronous + `; PRAGMA foreign_keys=on; PRAGMA secure_delete=fast`
 	db, err := driver.Open(fileURI(path)+"?vfs=adiantum&mode="+mode+"&_txlock=immediate", func(c *sqlite3.Conn) error {
 		if err := c.Exec(pragmas); err != nil {
 			return hideKey(err)

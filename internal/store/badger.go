@@ -35,7 +35,7 @@ const memTableSize = 4 << 20
 // DetectConflicts is off since there is a single writer, the committer.
 func badgerOptions(dir string, log *badgerLog) badger.Options {
 	return badger.DefaultOptions(dir).
-		WithSyncWrites(true).
+		WithSyncWrites(syncWrites).
 		WithDetectConflicts(false).
 		WithLogger(log).
 		WithMetricsEnabled(false).

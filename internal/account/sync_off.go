@@ -1,0 +1,5 @@
+//go:build nosync
+
+package account
+
+const synchronous = "off"
