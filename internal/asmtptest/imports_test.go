@@ -13,7 +13,7 @@ const module = "github.com/asmtp/asmtp/"
 // levels only, so a change cannot make two parts depend on each other unnoticed.
 // What stands in no level is checked by the other rules alone.
 var levels = [][]string{
-	{"noise", "internal/cli", "internal/clock", "internal/fault", "internal/reconcile", "internal/version"},
+	{"noise", "internal/cli", "internal/clock", "internal/durable", "internal/fault", "internal/reconcile", "internal/version"},
 	{"passport", "topic"},
 	{"envelope", "mesh"},
 	{"internal/store", "internal/port"},
