@@ -321,6 +321,9 @@ func sealTar(t testing.TB, l age.Recipient, entries ...entry) []byte {
 	}
 	a := tar.NewWriter(w)
 	for _, e := range entries {
+		if e.name == "after the end" {
+			continue
+		}
 		h := &tar.Header{Typeflag: tar.TypeReg, Name: e.name, Size: int64(len(e.content)), Mode: 0o600}
 		if strings.HasSuffix(e.content, "->") {
 			h = &tar.Header{Typeflag: tar.TypeSymlink, Name: e.name, Linkname: "/etc/passwd"}
@@ -333,7 +336,15 @@ func sealTar(t testing.TB, l age.Recipient, entries ...entry) []byte {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(a.Close(), w.Close()); err != nil {
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) > 0 && entries[len(entries)-1].name == "after the end" {
+		if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -368,6 +379,7 @@ func TestForeignArchives(t *testing.T) {
 		{"link", []entry{m, {"config.yaml", "->"}, e, s}, backup.ErrNotBackup},
 		{"huge", []entry{m, {"config.yaml", strings.Repeat("x", 1<<20+1)}, e, s}, backup.ErrNotBackup},
 		{"piece missing", []entry{m, c, e, s, {"store/00000002", "x"}}, backup.ErrNotBackup},
+		{"more than an archive", []entry{m, c, e, s, {"after the end", ""}}, backup.ErrDamaged},
 		{"file after the store", []entry{m, c, e, s, {"join", "x"}}, backup.ErrNotBackup},
 	} {
 		dir := filepath.Join(t.TempDir(), "node")
