@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/asmtp/asmtp/mesh"
@@ -51,6 +52,13 @@ type Backend interface {
 	// Join leaves a mesh in which this node is alone and joins that of the line.
 	// In the line's mesh already it does nothing; in another one it is ErrConflict.
 	Join(ctx context.Context, line string) error
+
+	// StoreVerify checks the store and reports each problem, and how far it is now and
+	// then; it ends early if report fails. ErrConflict if a check is under way already.
+	StoreVerify(ctx context.Context, report func(VerifyEvent) error) error
+	// StoreBackup writes one consistent state of the store, as package store can
+	// restore it. What was written is of no use if it fails.
+	StoreBackup(ctx context.Context, w io.Writer) error
 }
 
 // Status is what "asmtpd status" shows. Ids are never empty, lists never nil.
@@ -69,6 +77,60 @@ type Status struct {
 	Sessions   int             `json:"sessions"`          // connected devices of users
 	TagKeys    int             `json:"tag_keys"`          // in force now
 	Generation uint64          `json:"generation,string"` // of the mailboxes; a string, JSON's numbers are too small
+
+	Config    string        `json:"config,omitempty"` // the file that the node was started with
+	Retention time.Duration `json:"retention"`        // nanoseconds; how long an envelope is kept at most
+	Large     Quota         `json:"large"`            // of the largest size class
+	Rest      Quota         `json:"rest"`             // of all others
+	// LittleData says that the rates of the quotas are of less than a day, since the
+	// node has not run for longer.
+	LittleData bool             `json:"little_data"`
+	Disk       Disk             `json:"disk"`
+	Refusing   []string         `json:"refusing"` // why new mail is refused now, in words
+	Refused    map[string]int64 `json:"refused"`  // envelopes since the start, by reason
+	Clock      Clock            `json:"clock"`
+	Reconciled Reconciled       `json:"reconciled"`
+}
+
+// Quota is how much of a quota is in use. The limit holds for each account by itself.
+type Quota struct {
+	Limit   int64   `json:"limit"`   // bytes
+	Own     Account `json:"own"`     // what this node's users sent, or were sent
+	Relayed Account `json:"relayed"` // what is kept for others
+}
+
+// Account is what is counted to one account of a quota.
+type Account struct {
+	Envelopes int64 `json:"envelopes"`
+	Bytes     int64 `json:"bytes"`
+	In        int64 `json:"in"`  // bytes that came in the last 24 hours
+	Out       int64 `json:"out"` // bytes that were removed in the last 24 hours
+	// FullAt is when the limit would be reached if each day were like the last one; zero
+	// if it would not.
+	FullAt time.Time `json:"full_at,omitzero"`
+}
+
+// Disk is the space on the disk of the data folder.
+type Disk struct {
+	Free    int64 `json:"free"`    // bytes that the node could use
+	Reserve int64 `json:"reserve"` // with less free, no new mail is taken
+}
+
+// Clock compares the node's clock with those of its peers.
+type Clock struct {
+	Known  bool    `json:"known"`          // false without a connected peer
+	Offset float64 `json:"offset_seconds"` // by how much most peers' clocks are ahead of this one
+	Wrong  bool    `json:"wrong"`          // most peers are more than five minutes off
+}
+
+// Reconciled is what comparing stores with other nodes came to.
+type Reconciled struct {
+	Last        time.Time `json:"last,omitzero"` // when the last one ended well
+	Rounds      int64     `json:"rounds"`        // comparisons that ended well, since the start
+	Failed      int64     `json:"failed"`        // those that did not
+	Received    int64     `json:"received"`      // envelopes that this node lacked
+	Sent        int64     `json:"sent"`          // envelopes that the other node lacked
+	Differences int64     `json:"differences"`   // of the last one
 }
 
 // Peer is another node.
@@ -78,6 +140,9 @@ type Peer struct {
 	Connected bool            `json:"connected"`
 	Since     time.Time       `json:"since,omitzero"` // connected or, if not, last seen
 	Version   string          `json:"version,omitempty"`
+	// Clock is by how many seconds the peer's clock is ahead of this node's; nil if it is
+	// not known.
+	Clock *float64 `json:"clock_offset_seconds,omitempty"`
 }
 
 // Member is a node with a valid certificate of the mesh.

@@ -176,53 +176,80 @@ func (c *Client) Admit(ctx context.Context, device noise.PublicKey) (node noise.
 // call sends request, unless it is nil, and reads the answer into result, unless
 // that is nil.
 func (c *Client) call(ctx context.Context, method, path string, request, result any) error {
+	response, err := c.send(ctx, method, path, request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if err := read(response, result); err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+// send makes a request. The caller closes the answer's body.
+func (c *Client) send(ctx context.Context, method, path string, request any) (*http.Response, error) {
 	what := method + " " + path
 	var body io.Reader
 	if request != nil {
 		b, err := json.Marshal(request)
 		if err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 		body = bytes.NewReader(b)
 	}
 	r, err := http.NewRequestWithContext(ctx, method, "http://node/v1/"+path, body)
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	response, err := c.http.Do(r)
 	if err != nil {
 		if e, ok := errors.AsType[*NotRunningError](err); ok {
-			return e
+			return nil, e
 		}
-		return fmt.Errorf("ask the node on %s: %s: %w", c.dir, what, err)
+		return nil, fmt.Errorf("ask the node on %s: %s: %w", c.dir, what, err)
 	}
-	defer response.Body.Close()
-	if err := read(response, result); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
+	return response, nil
 }
 
 func read(response *http.Response, result any) error {
-	b, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
-	if err != nil {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if len(b) > maxAnswer {
-		return fmt.Errorf("read the answer: more than %d bytes", maxAnswer)
-	}
 	if response.StatusCode != http.StatusOK {
-		var e errorAnswer
-		if err := json.Unmarshal(b, &e); err != nil || e.Error == "" {
-			return fmt.Errorf("the node answered %s", response.Status)
-		}
-		return &Error{Code: e.Code, Message: e.Error}
+		return failure(response)
 	}
-	if result == nil {
-		return nil
+	b, err := readAll(response.Body)
+	if err != nil || result == nil {
+		return err
 	}
 	if err := json.Unmarshal(b, result); err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	return nil
+}
+
+func readAll(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxAnswer+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if len(b) > maxAnswer {
+		return nil, fmt.Errorf("read the answer: more than %d bytes", maxAnswer)
+	}
+	return b, nil
+}
+
+// failure returns the error that the node answered.
+func failure(response *http.Response) error {
+	b, err := readAll(response.Body)
+	if err != nil {
+		return err
+	}
+	return parseFailure(b, response.Status)
+}
+
+func parseFailure(b []byte, status string) error {
+	var e errorAnswer
+	if err := json.Unmarshal(b, &e); err != nil || e.Error == "" {
+		return fmt.Errorf("the node answered %s", status)
+	}
+	return &Error{Code: e.Code, Message: e.Error}
 }

@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -30,6 +31,8 @@ type node struct {
 	peers   []control.Peer
 	members []control.Member
 	fail    error
+	events  []control.VerifyEvent
+	backup  []byte
 	hold    chan struct{} // if not nil, Status waits for it or its context
 	held    chan struct{}
 
@@ -70,6 +73,21 @@ func (n *node) MeshInvite(_ context.Context, o control.Invite) (string, error) {
 }
 func (n *node) MeshMembers(context.Context) ([]control.Member, error) { return n.members, n.fail }
 func (n *node) Join(_ context.Context, line string) error             { return n.note("join", line) }
+
+func (n *node) StoreVerify(_ context.Context, report func(control.VerifyEvent) error) error {
+	for _, e := range n.events {
+		if err := report(e); err != nil {
+			return err
+		}
+	}
+	return n.fail
+}
+func (n *node) StoreBackup(_ context.Context, w io.Writer) error {
+	if _, err := w.Write(n.backup); err != nil {
+		return err
+	}
+	return n.fail
+}
 
 func newKey(t testing.TB, b byte) noise.PublicKey {
 	t.Helper()

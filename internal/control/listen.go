@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -22,12 +23,9 @@ type Listener struct {
 //
 // Call it before opening anything else in dir: it is what keeps two nodes apart.
 func Listen(dir string) (*Listener, error) {
-	held, err := lock(filepath.Join(dir, LockName))
-	if errors.Is(err, ErrRunning) {
-		return nil, fmt.Errorf("%w on %s", ErrRunning, dir)
-	}
+	held, err := take(dir)
 	if err != nil {
-		return nil, fmt.Errorf("take the data folder %s: %w", dir, err)
+		return nil, err
 	}
 	l := &Listener{lock: held, path: filepath.Join(dir, SocketName)}
 	if err := l.bind(dir); err != nil {
@@ -35,6 +33,27 @@ func Listen(dir string) (*Listener, error) {
 		return nil, fmt.Errorf("listen on the control socket of %s: %w", dir, err)
 	}
 	return l, nil
+}
+
+// Lock takes the data folder dir as [Listen] does, for what must be done while no node
+// runs on it. Closing gives it back.
+func Lock(dir string) (io.Closer, error) {
+	held, err := take(dir)
+	if err != nil {
+		return nil, err
+	}
+	return held, nil
+}
+
+func take(dir string) (*os.File, error) {
+	held, err := lock(filepath.Join(dir, LockName))
+	if errors.Is(err, ErrRunning) {
+		return nil, fmt.Errorf("%w on %s", ErrRunning, dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("take the data folder %s: %w", dir, err)
+	}
+	return held, nil
 }
 
 func (l *Listener) bind(dir string) error {

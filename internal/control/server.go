@@ -110,6 +110,8 @@ func newHandler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /v1/mesh/members", answer(s, func(ctx context.Context, _ empty) ([]Member, error) { return b.MeshMembers(ctx) }))
 	mux.HandleFunc("POST /v1/mesh/invite", answer(s, s.inviteNode))
 	mux.HandleFunc("POST /v1/mesh/join", answer(s, s.join))
+	mux.HandleFunc("POST /v1/store/verify", stream(s, "application/x-ndjson", s.verify))
+	mux.HandleFunc("POST /v1/store/backup", stream(s, "application/octet-stream", b.StoreBackup))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, fmt.Errorf("%w: this node has no %s %.100q; is it of another version than the command?", ErrInvalid, r.Method, r.URL.Path))
 	})

@@ -61,7 +61,7 @@ func (c clients) Status(_ context.Context, user passport.ID) (clientapi.Status, 
 		Node: n.ID(), Version: n.o.Version, Time: n.now(), Mesh: m.id,
 		MailLimit: charter.MailLimit, Retention: charter.Retention,
 		Members:   len(m.set.Members(n.time())),
-		Envelopes: usage.Small.Count + usage.Large.Count, Bytes: usage.Small.Bytes + usage.Large.Bytes,
+		Envelopes: usage.Total().Sum().Count, Bytes: usage.Total().Sum().Bytes,
 		Addresses: n.addresses(),
 	}
 	if h := n.host.Load(); h != nil {
@@ -121,6 +121,8 @@ func (c clients) Submit(ctx context.Context, _ passport.ID, _ noise.PublicKey, e
 
 func reasonOf(err error) clientapi.Reason {
 	switch {
+	case errors.Is(err, spool.ErrFull):
+		return clientapi.ReasonFull
 	case errors.Is(err, spool.ErrExpired):
 		return clientapi.ReasonEnded
 	case errors.Is(err, spool.ErrTooFar):

@@ -163,6 +163,14 @@ func (n *Node) renewDue(ctx context.Context) error {
 	return nil
 }
 
+// countMembers is how many nodes share the store's quotas.
+func (n *Node) countMembers() int {
+	if m := n.membership.Load(); m != nil {
+		return len(m.set.Members(n.time()))
+	}
+	return 1
+}
+
 // runOverlay runs the host of the membership of the moment, and another when that changes.
 func (n *Node) runOverlay(ctx context.Context) error {
 	for ctx.Err() == nil {

@@ -79,6 +79,8 @@ type Node struct {
 
 	joining  sync.Mutex // held while this node tries to join
 	changing sync.Mutex // held while the membership changes or gets a statement from here
+
+	verifying sync.Mutex // held while the store is checked
 }
 
 // storeName is the folder of the database inside the data folder.
@@ -112,7 +114,7 @@ func Open(ctx context.Context, o Options) (n *Node, err error) {
 	if n.control, err = control.Listen(o.Data); err != nil {
 		return n, err
 	}
-	if n.store, err = store.Open(filepath.Join(o.Data, storeName), store.Options{Log: o.Log, Now: o.Now}); err != nil {
+	if n.store, err = store.Open(filepath.Join(o.Data, storeName), store.Options{Log: o.Log, Now: o.Now, Members: n.countMembers}); err != nil {
 		return n, err
 	}
 	if err := n.openMembership(ctx); err != nil {

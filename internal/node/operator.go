@@ -37,7 +37,7 @@ func (o operator) Status(ctx context.Context) (*control.Status, error) {
 	return &control.Status{
 		ID: n.ID(), Version: n.o.Version, Started: n.started, Listen: n.Addr(), Public: n.addresses(),
 		Mesh: m.id, Members: len(m.set.Members(n.time())), Peers: peers,
-		Envelopes: usage.Small.Count + usage.Large.Count, Bytes: usage.Small.Bytes + usage.Large.Bytes,
+		Envelopes: usage.Total().Sum().Count, Bytes: usage.Total().Sum().Bytes,
 		Users: len(names), Sessions: n.api.Sessions(), TagKeys: n.spool.Keys(), Generation: n.spool.Generation(),
 	}, nil
 }
