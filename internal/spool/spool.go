@@ -8,7 +8,8 @@
 // at the same time. Put returns after the store has synced.
 //
 // Tag keys are kept in memory, as the store has them. It opens nothing and knows no
-// neighbours; quotas are the store's matter.
+// neighbours; quotas are the store's matter, and Put turns what the store says of them
+// into words for people.
 package spool
 
 import (
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/internal/store"
 	"github.com/asmtp/asmtp/noise"
 	"github.com/asmtp/asmtp/passport"
 )
@@ -42,11 +44,12 @@ var (
 
 // Store is what a spool needs of package store; see there for what each promises.
 type Store interface {
-	PutEnvelopes(ctx context.Context, arrivals []envelope.Arrival) (fresh []bool, err error)
+	PutEnvelopes(ctx context.Context, arrivals []envelope.Arrival) ([]envelope.Outcome, error)
 	AddMatches(ctx context.Context, ids []envelope.ID, matches [][]envelope.Match) error
 	Envelope(id envelope.ID) ([]byte, error)
 	Missing(ids []envelope.ID) []envelope.ID
 	Envelopes(after envelope.ID, fn func(envelope.Meta) bool) error
+	Quotas() store.Quotas
 	ExpireEnvelopes(ctx context.Context, now passport.Time, limit int) (int, error)
 	Compact(ctx context.Context) error
 
@@ -83,6 +86,7 @@ type Spool struct {
 	keys        keyring
 	putting     sync.RWMutex // read-held from matching to storing; see RegisterTagKeys
 	waiters     waiters
+	refusals    refusals
 }
 
 // New returns a spool over st with the tag keys that are stored there.
@@ -119,7 +123,8 @@ func (s *Spool) OnStored(fn func(from noise.PublicKey, e *envelope.Envelope)) {
 }
 
 // Result says what became of one envelope that was put. If Err is nil the envelope is
-// stored, Fresh says that it was not before.
+// stored, Fresh says that it was not before. If there is no room for it, Err wraps
+// [ErrFull], and nothing that is stored was touched.
 type Result struct {
 	ID    envelope.ID
 	Fresh bool
@@ -158,16 +163,25 @@ func (s *Spool) put(ctx context.Context, from noise.PublicKey, envs []*envelope.
 	if len(arrivals) == 0 {
 		return nil
 	}
-	fresh, err := s.matchAndStore(ctx, arrivals)
+	outcomes, err := s.matchAndStore(ctx, arrivals)
+	if errors.Is(err, store.ErrDiskFull) {
+		outcomes, err = noRoom(len(arrivals)), nil
+	}
 	if err != nil {
 		return err
 	}
 	for j, a := range arrivals {
-		results[positions[j]].Fresh = fresh[j]
+		r := &results[positions[j]]
+		if full := outcomes[j].Full; full != envelope.NotFull {
+			r.Err = s.refuse(full, s.store.Quotas())
+			continue
+		}
+		r.Fresh = outcomes[j].Fresh
 		for _, m := range a.Matches {
 			s.waiters.wake(m.User)
 		}
-		if fresh[j] {
+		if r.Fresh {
+			s.taken(a.Envelope.Class() == len(envelope.Sizes)-1)
 			for _, hook := range s.hooks {
 				hook(from, a.Envelope)
 			}
@@ -176,7 +190,16 @@ func (s *Spool) put(ctx context.Context, from noise.PublicKey, envs []*envelope.
 	return nil
 }
 
-func (s *Spool) matchAndStore(ctx context.Context, arrivals []envelope.Arrival) ([]bool, error) {
+// noRoom is what becomes of envelopes when the store takes nothing any more.
+func noRoom(n int) []envelope.Outcome {
+	outcomes := make([]envelope.Outcome, n)
+	for i := range outcomes {
+		outcomes[i].Full = envelope.FullDisk
+	}
+	return outcomes
+}
+
+func (s *Spool) matchAndStore(ctx context.Context, arrivals []envelope.Arrival) ([]envelope.Outcome, error) {
 	s.putting.RLock()
 	defer s.putting.RUnlock()
 	for i := range arrivals {

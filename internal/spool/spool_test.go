@@ -232,7 +232,7 @@ type slowStore struct {
 	putting, scanned chan struct{}
 }
 
-func (s *slowStore) PutEnvelopes(ctx context.Context, a []envelope.Arrival) ([]bool, error) {
+func (s *slowStore) PutEnvelopes(ctx context.Context, a []envelope.Arrival) ([]envelope.Outcome, error) {
 	close(s.putting)
 	select {
 	case <-s.scanned:

@@ -123,7 +123,7 @@ func (b *openBatch) apply(w *write) {
 	if b.txn == nil {
 		b.txn = b.store.db.NewTransaction(true)
 	}
-	t := &tx{txn: b.txn, changes: map[string][]byte{}}
+	t := &tx{txn: b.txn, changes: map[string][]byte{}, ledger: &b.store.ledger}
 	if w.err = w.change(t); w.err == nil {
 		w.err = b.add(t)
 	}
@@ -137,8 +137,9 @@ func (b *openBatch) apply(w *write) {
 // is committed first; t has seen all of that, so its changes are still right.
 func (b *openBatch) add(t *tx) error {
 	count, size, bytes := measure(t.changes)
+	count, size = count+int64(len(t.delta.shares)), size+int64(len(t.delta.shares))*shareRecord
 	db := b.store.db
-	maxCount, maxSize := db.MaxBatchCount()*9/10, db.MaxBatchSize()*9/10
+	maxCount, maxSize := db.MaxBatchCount()*9/10-ledgerRecords, db.MaxBatchSize()*9/10-ledgerRecords*ledgerRecord
 	if b.count > 0 && (b.count+count > maxCount || b.size+size > maxSize || b.bytes+bytes > maxBatchBytes) {
 		b.commit()
 		b.txn = db.NewTransaction(true)
@@ -152,6 +153,7 @@ func (b *openBatch) add(t *tx) error {
 			return b.store.failure()
 		}
 	}
+	b.store.ledger.apply(&t.delta)
 	b.count, b.size, b.bytes = b.count+count, b.size+size, b.bytes+bytes
 	return nil
 }
@@ -183,7 +185,10 @@ func (b *openBatch) commit() {
 	s := b.store
 	err := s.failure()
 	if err == nil && b.count > 0 {
-		if err = b.txn.Commit(); err == nil && s.badgerLog.syncFailed.Load() {
+		if err = s.ledger.write(b.txn, s.clock()); err == nil {
+			err = b.txn.Commit()
+		}
+		if err == nil && s.badgerLog.syncFailed.Load() {
 			err = errors.New("sync of the value log failed")
 		}
 		if err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -16,20 +17,24 @@ import (
 const grace = 4 * time.Hour
 
 // PutEnvelopes stores what is not there yet, each envelope with its mailbox entries in
-// one transaction; fresh says for each whether it was new. Matches of an envelope that
-// is there already are added too. Nobody gets an envelope twice: an entry is made once
-// for a user and an envelope, whatever the handles. If it fails, some may be stored.
-func (s *Store) PutEnvelopes(ctx context.Context, arrivals []envelope.Arrival) (fresh []bool, err error) {
-	fresh = make([]bool, len(arrivals))
+// one transaction; the outcomes say for each whether it was new. One for which there is
+// no room, in its quota or on the disk, is left out, and its outcome says why; the others
+// go in. Matches of an envelope that is there already are added too. Nobody gets an
+// envelope twice: an entry is made once for a user and an envelope, whatever the handles.
+// If it fails, some may be stored.
+func (s *Store) PutEnvelopes(ctx context.Context, arrivals []envelope.Arrival) ([]envelope.Outcome, error) {
+	outcomes := make([]envelope.Outcome, len(arrivals))
+	members := s.membersFor(arrivals)
 	for start := 0; start < len(arrivals); {
 		end := start + pieceOf(arrivals[start:])
-		err = s.update(ctx, func(t *tx) error {
-			for i := start; i < end; i++ {
-				f, err := s.putEnvelope(t, arrivals[i])
+		piece := s.prepare(arrivals[start:end])
+		err := s.update(ctx, func(t *tx) error {
+			for i := range piece {
+				outcome, err := s.putEnvelope(t, &piece[i], members)
 				if err != nil {
 					return err
 				}
-				fresh[i] = f
+				outcomes[start+i] = outcome
 			}
 			return nil
 		})
@@ -38,7 +43,17 @@ func (s *Store) PutEnvelopes(ctx context.Context, arrivals []envelope.Arrival) (
 		}
 		start = end
 	}
-	return fresh, nil
+	return outcomes, nil
+}
+
+// membersFor asks how many members the mesh has if any share depends on it.
+func (s *Store) membersFor(arrivals []envelope.Arrival) int {
+	for _, a := range arrivals {
+		if !a.From.IsZero() {
+			return s.members()
+		}
+	}
+	return 1
 }
 
 // pieceOf returns how many of the first arrivals go into one write: at least one, and
@@ -56,41 +71,117 @@ func pieceOf(arrivals []envelope.Arrival) int {
 	return len(arrivals)
 }
 
-func (s *Store) putEnvelope(t *tx, a envelope.Arrival) (fresh bool, err error) {
-	id := a.Envelope.ID()
-	x, err := t.index(id)
-	if err != nil {
-		return false, err
-	}
-	fresh = x == nil
-	before := index{}
-	if fresh {
+// incoming is an arrival with all that can be computed outside of the committer.
+type incoming struct {
+	id      envelope.ID
+	body    []byte
+	index   index // of a new envelope; mine is not decided yet
+	matches []envelope.Match
+}
+
+func (s *Store) prepare(arrivals []envelope.Arrival) []incoming {
+	now := s.clock()
+	list := make([]incoming, len(arrivals))
+	for i, a := range arrivals {
 		body := a.Envelope.Bytes()
-		x = &index{
-			expires: a.Envelope.Expires, received: s.clock(), size: uint32(len(body)),
+		list[i] = incoming{id: a.Envelope.ID(), body: body, matches: a.Matches, index: index{
+			own: a.From.IsZero(), expires: a.Envelope.Expires, received: now, size: uint32(len(body)),
 			tag: a.Envelope.Tag, sealHash: a.Envelope.SealHash(), from: a.From,
-		}
-		t.set(bodyKey(id), body)
-		t.set(dueKey(x.due(), id), nil)
-		if err := t.addUsage(1, x.size); err != nil {
-			return false, err
-		}
-	} else {
-		before = *x
+		}}
 	}
-	x.own = x.own || a.From.IsZero()
-	for _, m := range a.Matches {
+	return list
+}
+
+func (s *Store) putEnvelope(t *tx, in *incoming, members int) (o envelope.Outcome, err error) {
+	old, err := t.index(in.id)
+	if err != nil {
+		return o, err
+	}
+	if old != nil {
+		return o, s.putAgain(t, in, old)
+	}
+	x := in.index
+	if x.mine, err = s.isMine(t, in); err != nil {
+		return o, err
+	}
+	if o.Full = s.full(t, &x, members); o.Full != envelope.NotFull {
+		return o, nil
+	}
+	o.Fresh = true
+	t.set(bodyKey(in.id), in.body)
+	t.set(dueKey(x.due(), in.id), nil)
+	if x.own {
+		t.set(ownKey(x.expires, in.id), nil)
+	}
+	for _, m := range in.matches {
+		if err := s.deliver(t, in.id, &x, m); err != nil {
+			return o, err
+		}
+	}
+	t.enter(&x)
+	t.setIndex(in.id, &x)
+	return o, nil
+}
+
+// isMine says to whom a new envelope is counted: what a handle over its limit brings is
+// like a stranger's.
+func (s *Store) isMine(t *tx, in *incoming) (bool, error) {
+	if in.index.own {
+		return true, nil
+	}
+	for _, m := range in.matches {
+		if _, ok, err := s.fits(t, &in.index, m); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+// putAgain deals with an envelope that is there already.
+func (s *Store) putAgain(t *tx, in *incoming, x *index) error {
+	before := *x
+	if in.index.own && !x.own {
+		x.own = true
+		if !x.ended {
+			t.set(ownKey(x.expires, in.id), nil)
+		}
+	}
+	return s.addTo(t, in.id, x, before, in.matches)
+}
+
+// addTo makes the mailbox entries of an envelope that is there, and writes its index if
+// it has changed.
+func (s *Store) addTo(t *tx, id envelope.ID, x *index, before index, matches []envelope.Match) error {
+	for _, m := range matches {
 		if err := s.deliver(t, id, x, m); err != nil {
-			return false, err
+			return err
 		}
 	}
-	if fresh || *x != before {
-		t.setIndex(id, x)
+	if *x == before {
+		return nil
 	}
-	return fresh, nil
+	if x.own || x.held > 0 {
+		t.own(x)
+	}
+	t.setIndex(id, x)
+	return nil
 }
 
 func (x *index) due() passport.Time { return x.expires.Add(grace) }
+
+// Window calls fn with the envelopes that have not ended and whose end is in from <= end
+// < to, in the order of end and id, until it returns false. Only keys are read, in one
+// consistent state; fn must not take long, since it holds that state in place.
+func (s *Store) Window(from, to passport.Time, fn func(expires passport.Time, id envelope.ID) bool) error {
+	return s.view(func(txn *badger.Txn) error {
+		// The index of ends is four hours late, and has no envelope whose end was dealt with.
+		first := key(kindDue, be32(uint32(from.Add(grace))))
+		return scan(txn, []byte{kindDue}, first, false, func(k, _ []byte) (bool, error) {
+			end := passport.Time(binary.BigEndian.Uint32(k[1:])).Add(-grace)
+			return end < to && fn(end, envelope.ID(k[5:])), nil
+		})
+	})
+}
 
 // AddMatches makes the mailbox entries of newly registered tag keys: matches[i] are
 // those of ids[i]. Envelopes that are gone and entries that exist are passed over.
@@ -119,14 +210,8 @@ func (s *Store) addMatches(t *tx, ids []envelope.ID, matches [][]envelope.Match)
 		if x == nil {
 			continue
 		}
-		held := x.held
-		for _, m := range matches[i] {
-			if err := s.deliver(t, id, x, m); err != nil {
-				return err
-			}
-		}
-		if x.held != held {
-			t.setIndex(id, x)
+		if err := s.addTo(t, id, x, *x, matches[i]); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 type index struct {
 	own      bool // brought by a user of this node
 	ended    bool // its end was dealt with; it stays for the mailboxes that hold it
+	mine     bool // counted to the own users, see Usage
 	expires  passport.Time
 	received passport.Time
 	size     uint32
@@ -29,6 +30,7 @@ const (
 
 	flagOwn   = 1
 	flagEnded = 2
+	flagMine  = 4 // since schema 2
 )
 
 func (x *index) bytes() []byte {
@@ -39,6 +41,9 @@ func (x *index) bytes() []byte {
 	}
 	if x.ended {
 		flags |= flagEnded
+	}
+	if x.mine {
+		flags |= flagMine
 	}
 	b = append(b, flags)
 	b = binary.BigEndian.AppendUint32(b, uint32(x.expires))
@@ -55,7 +60,7 @@ func parseIndex(id envelope.ID, b []byte) (*index, error) {
 		return nil, fmt.Errorf("index of envelope %s: %w", id, ErrDamaged)
 	}
 	x := &index{
-		own: b[0]&flagOwn != 0, ended: b[0]&flagEnded != 0,
+		own: b[0]&flagOwn != 0, ended: b[0]&flagEnded != 0, mine: b[0]&flagMine != 0,
 		expires:  passport.Time(binary.BigEndian.Uint32(b[1:])),
 		received: passport.Time(binary.BigEndian.Uint32(b[5:])),
 		size:     binary.BigEndian.Uint32(b[9:]),

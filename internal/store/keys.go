@@ -25,7 +25,10 @@ import (
 //	y due u32 | user | number     when to remove an acknowledged entry; no value
 //	h user | handle               bytes u64 of its entries that no device acknowledged
 //	t user | handle               tag key: epoch u32 | key 32
+//	o expires u32 | envelope      brought by an own user, and its end not dealt with; no value
 //	c envelope | member           member confirmed that it stores it; no value
+//	w neighbour                   share: small u64 | large u64, of what is kept for others
+//	z hour u32                    what came in | what was removed in it, each as in !usage
 //	p passport | hash             block; the tip names the last one, each its parent
 //	q passport                    tip 16 | blocks u32 | change u64
 //	Q change u64                  passport 16, the last change of each passport only
@@ -47,7 +50,10 @@ const (
 	kindRemove    = 'y'
 	kindHandle    = 'h'
 	kindTagKey    = 't'
+	kindOwn       = 'o'
 	kindCustody   = 'c'
+	kindShare     = 'w'
+	kindHour      = 'z'
 	kindBlock     = 'p'
 	kindTip       = 'q'
 	kindChange    = 'Q'
@@ -84,6 +90,7 @@ func key(kind byte, fields ...[]byte) []byte {
 func be32(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
 func be64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
+func ownKey(end passport.Time, id envelope.ID) []byte   { return key(kindOwn, be32(uint32(end)), id[:]) }
 func bodyKey(id envelope.ID) []byte                     { return key(kindBody, id[:]) }
 func indexKey(id envelope.ID) []byte                    { return key(kindIndex, id[:]) }
 func dueKey(at passport.Time, id envelope.ID) []byte    { return key(kindDue, be32(uint32(at)), id[:]) }

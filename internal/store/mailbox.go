@@ -9,6 +9,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/internal/fault"
 	"github.com/asmtp/asmtp/noise"
 	"github.com/asmtp/asmtp/passport"
 )
@@ -55,14 +56,14 @@ func (e *entry) removeAt() passport.Time { return e.acknowledged.Add(keepAcknowl
 // or its handle is over the limit. The caller writes x back.
 func (s *Store) deliver(t *tx, id envelope.ID, x *index, m envelope.Match) error {
 	known, err := t.has(numberKey(m.User, id))
-	if known || err != nil {
+	if known && !fault.DoubleAccept || err != nil {
 		return err
 	}
-	pending, err := t.getUint64(handleKey(m.User, m.Handle))
+	pending, fits, err := s.fits(t, x, m)
 	if err != nil {
 		return err
 	}
-	if pending+uint64(x.size) > uint64(s.handleLimit) {
+	if !fits {
 		t.onCommit(func() {
 			s.log.Warn("mailbox: handle over its limit", "user", m.User.Short(), "handle", fmt.Sprintf("%x", m.Handle[:4]), "limit", s.handleLimit)
 		})
@@ -80,6 +81,13 @@ func (s *Store) deliver(t *tx, id envelope.ID, x *index, m envelope.Match) error
 	t.set(handleKey(m.User, m.Handle), be64(pending+uint64(x.size)))
 	x.held++
 	return nil
+}
+
+// fits says whether the handle of a match may bring this much more, and what it has
+// pending.
+func (s *Store) fits(t *tx, x *index, m envelope.Match) (pending uint64, ok bool, err error) {
+	pending, err = t.getUint64(handleKey(m.User, m.Handle))
+	return pending, err == nil && pending+uint64(x.size) <= uint64(s.handleLimit), err
 }
 
 // Deliveries returns at most limit envelopes from the user's mailbox with numbers

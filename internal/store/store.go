@@ -20,7 +20,7 @@ import (
 )
 
 // schema is the number of the format this package writes.
-const schema = 1
+const schema = 2
 
 // Errors of Open, and of reading one thing by its name.
 var (
@@ -30,6 +30,9 @@ var (
 	ErrLocked = errors.New("another asmtpd is running")
 	// ErrNotFound is returned when there is no such thing.
 	ErrNotFound = errors.New("not found")
+	// ErrDiskFull is wrapped by a write that was refused since the disk is full. It was not
+	// begun, and the next one is taken when there is room again.
+	ErrDiskFull = errors.New("the disk is full")
 	// ErrDamaged is wrapped when a record cannot be read.
 	ErrDamaged = errors.New("damaged record")
 )
@@ -42,6 +45,17 @@ type Options struct {
 	// HandleLimit is how many bytes that no device has acknowledged yet one handle
 	// may bring into a mailbox; 0 means DefaultHandleLimit.
 	HandleLimit int64
+	// Quotas bound what is stored; 0 means DefaultSmallQuota and DefaultLargeQuota.
+	Quotas Quotas
+	// Members returns how many members the mesh has: the share of a neighbour in the
+	// quotas depends on it. It is called by PutEnvelopes. nil: 1.
+	Members func() int
+	// DiskReserve is how many bytes the store leaves free on its disk: with less, no new
+	// envelope is taken. 0 means a sixteenth of the disk, at least 16 MiB and at most 256.
+	DiskReserve int64
+	// Free returns how many bytes are free on the disk of the store. nil: the file system
+	// is asked.
+	Free func() (int64, error)
 }
 
 // DefaultHandleLimit is 256 MiB: what one contact can fill of a mailbox that nobody reads.
@@ -55,8 +69,14 @@ type Store struct {
 	badgerLog   *badgerLog
 	now         func() time.Time
 	handleLimit int64
+	quotas      Quotas
+	members     func() int
+	free        func() (int64, error)
+	reserve     int64
+	floor       int64
 	generation  uint64
 
+	ledger    ledger // the committer's
 	writes    chan *write
 	committed chan struct{} // closed when the committer has ended
 	failed    atomic.Pointer[error]
@@ -75,6 +95,12 @@ type Store struct {
 // Open opens the store in dir and makes it if it is not there.
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
+	if o.Free == nil {
+		o.Free = func() (int64, error) {
+			free, _, err := diskSpace(dir)
+			return free, err
+		}
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -89,6 +115,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s := &Store{
 		dir: dir, db: db, log: o.Log, badgerLog: blog, now: o.Now, handleLimit: o.HandleLimit,
+		quotas: o.Quotas, members: o.Members, free: o.Free, reserve: o.DiskReserve,
 		writes: make(chan *write, maxBatchWrites), committed: make(chan struct{}),
 	}
 	s.idle = sync.NewCond(&s.mu)
@@ -113,12 +140,17 @@ func (o Options) withDefaults() Options {
 	if o.HandleLimit == 0 {
 		o.HandleLimit = DefaultHandleLimit
 	}
+	o.Quotas = o.Quotas.withDefaults()
+	if o.Members == nil {
+		o.Members = func() int { return 1 }
+	}
 	return o
 }
 
 // start checks the schema of a store that is there, or sets up a new one, and reads
 // what is kept in memory.
 func (s *Store) start(random io.Reader) error {
+	old := uint32(schema)
 	err := s.update(context.Background(), func(t *tx) error {
 		v, err := t.get(keySchema)
 		if err != nil {
@@ -130,11 +162,14 @@ func (s *Store) start(random io.Reader) error {
 		if len(v) != 4 {
 			return fmt.Errorf("schema: %w", ErrDamaged)
 		}
-		if n := binary.BigEndian.Uint32(v); n != schema {
-			return fmt.Errorf("%w: it has format %d, this program knows %d", ErrNewer, n, schema)
+		if old = binary.BigEndian.Uint32(v); old < 1 || old > schema {
+			return fmt.Errorf("%w: it has format %d, this program knows %d", ErrNewer, old, schema)
 		}
 		return nil
 	})
+	if err == nil && old == 1 {
+		err = s.migrateFrom1()
+	}
 	if err != nil {
 		return err
 	}
@@ -152,7 +187,10 @@ func (s *Store) start(random io.Reader) error {
 		s.lastChange.Store(change)
 		s.stamps.last, err = getUint64(txn, keyStamp)
 		s.stamps.reserved = s.stamps.last
-		return err
+		if err != nil {
+			return err
+		}
+		return s.ledger.load(txn)
 	})
 }
 

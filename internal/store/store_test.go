@@ -62,14 +62,14 @@ func TestSecondOpenSaysWhoHasIt(t *testing.T) {
 func TestNewerSchemaIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, store.Options{}).Close()
-	if err := store.SetSchema(dir, 2); err != nil {
+	if err := store.SetSchema(dir, 3); err != nil {
 		t.Fatal(err)
 	}
 	_, err := store.Open(dir, store.Options{})
-	if !errors.Is(err, store.ErrNewer) || !strings.Contains(err.Error(), "format 2") {
+	if !errors.Is(err, store.ErrNewer) || !strings.Contains(err.Error(), "format 3") {
 		t.Errorf("open of a newer store: %v", err)
 	}
-	if err := store.SetSchema(dir, 1); err != nil { // it was closed and not touched
+	if err := store.SetSchema(dir, 2); err != nil { // it was closed and not touched
 		t.Fatal(err)
 	}
 	open(t, dir, store.Options{}).Close()
@@ -100,7 +100,7 @@ func TestHandleOverItsLimitIsNotDelivered(t *testing.T) {
 		t.Helper()
 		e := storetest.NewEnvelope(r, 0, storetest.Hour(9))
 		fresh, err := s.PutEnvelopes(ctx, []envelope.Arrival{{Envelope: e, Matches: []envelope.Match{{User: user, Handle: h}}}})
-		if err != nil || !fresh[0] || !s.HasEnvelope(e.ID()) {
+		if err != nil || !fresh[0].Fresh || !s.HasEnvelope(e.ID()) {
 			t.Fatalf("put: %v, %v", fresh, err)
 		}
 	}
@@ -164,7 +164,7 @@ func TestBatchLargerThanATransaction(t *testing.T) {
 			arrivals = append(arrivals, envelope.Arrival{Envelope: e, Matches: []envelope.Match{{User: passport.ID{byte(i)}}}})
 		}
 		wg.Go(func() {
-			if fresh, err := s.PutEnvelopes(ctx, arrivals); err != nil || slices.Contains(fresh, false) {
+			if fresh, err := s.PutEnvelopes(ctx, arrivals); err != nil || slices.Contains(fresh, envelope.Outcome{}) {
 				t.Errorf("put: %v", err)
 			}
 		})
@@ -178,7 +178,7 @@ func TestBatchLargerThanATransaction(t *testing.T) {
 	if ok, err := s.HasUser("huge1"); ok || err != nil {
 		t.Errorf("a record of the refused write is there (%v)", err)
 	}
-	if u, err := s.Usage(); err != nil || u.Small.Count != 4000 || u.Small.Bytes != 4000*1045 || u.Large.Count != 0 {
+	if u, err := s.Usage(); err != nil || u.Own.Small != (store.Amount{Count: 4000, Bytes: 4000 * 1045}) || u.Total().Sum() != u.Own.Small {
 		t.Errorf("usage %+v, %v", u, err)
 	}
 	verify(t, s)

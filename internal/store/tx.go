@@ -14,6 +14,8 @@ type tx struct {
 	txn     *badger.Txn
 	changes map[string][]byte // nil: deleted
 	after   []func()
+	ledger  *ledger // with what earlier writes of the batch counted
+	delta   delta
 }
 
 // get returns the value of key, nil if there is none. The caller must not change it.

@@ -8,6 +8,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/noise"
 	"github.com/asmtp/asmtp/passport"
 )
 
@@ -17,9 +18,9 @@ import (
 func (s *Store) Verify(ctx context.Context, problem func(string)) error {
 	return s.view(func(txn *badger.Txn) error {
 		v := &verifier{ctx: ctx, txn: txn, problem: problem,
-			held: map[envelope.ID]uint32{}, pending: map[string]uint64{}, last: map[passport.ID]uint64{}}
+			shares: map[noise.PublicKey]share{}, held: map[envelope.ID]uint32{}, pending: map[string]uint64{}, last: map[passport.ID]uint64{}}
 		// Mailboxes come first: they say how often each envelope is held.
-		for _, check := range []func() error{v.mailboxes, v.envelopes, v.references, v.handles, v.chains, v.indexes} {
+		for _, check := range []func() error{v.mailboxes, v.envelopes, v.ledger, v.references, v.handles, v.chains, v.indexes} {
 			if err := check(); err != nil {
 				return fmt.Errorf("verify store: %w", err)
 			}
@@ -33,6 +34,7 @@ type verifier struct {
 	txn     *badger.Txn
 	problem func(string)
 
+	shares  map[noise.PublicKey]share
 	held    map[envelope.ID]uint32 // entries by envelope
 	pending map[string]uint64      // unacknowledged bytes by handleKey
 	last    map[passport.ID]uint64 // highest number of an entry
@@ -99,7 +101,18 @@ func (v *verifier) envelopes() error {
 			v.report("%v", err)
 			return nil
 		}
-		sum.add(1, x.size)
+		sum.count(1, x.mine, x.size)
+		if !x.mine {
+			n := v.shares[x.from]
+			n[class(isLarge(x.size))] += int64(x.size)
+			v.shares[x.from] = n
+		}
+		if !x.mine && (x.own || x.held > 0) {
+			v.report("envelope %s: own, counted as relayed", id)
+		}
+		if x.from.IsZero() && !x.own {
+			v.report("envelope %s: neither a user nor a neighbour brought it", id)
+		}
 		if x.held != v.held[id] {
 			v.report("envelope %s: held by %d mailboxes, index says %d", id, v.held[id], x.held)
 		}
@@ -111,6 +124,11 @@ func (v *verifier) envelopes() error {
 			return err
 		} else if due == x.ended {
 			v.report("envelope %s: ended %v, in the index of ends %v", id, x.ended, due)
+		}
+		if listed, err := has(v.txn, ownKey(x.expires, id)); err != nil {
+			return err
+		} else if listed != (x.own && !x.ended) {
+			v.report("envelope %s: own %v, ended %v, in the list of own envelopes %v", id, x.own, x.ended, listed)
 		}
 		return v.body(id, x)
 	})
@@ -124,10 +142,36 @@ func (v *verifier) envelopes() error {
 	if err != nil {
 		return err
 	}
-	if u, err := parseUsage(b); err != nil || u != sum {
+	var u Usage
+	if err := parseUsage(keyUsage, b, &u); err != nil || u != sum {
 		v.report("usage is %+v, stored is %+v (%v)", sum, u, err)
 	}
 	return nil
+}
+
+// ledger checks the shares of the neighbours and the records of the last hours.
+func (v *verifier) ledger() error {
+	err := v.each(kindShare, true, func(k, b []byte) error {
+		from := noise.PublicKey(k[1:])
+		if s, err := parseShare(k, b); err != nil || s != v.shares[from] || s == (share{}) {
+			v.report("share of %s is %v, stored is %v (%v)", from.Short(), v.shares[from], s, err)
+		}
+		delete(v.shares, from)
+		return nil
+	})
+	for from, s := range v.shares {
+		v.report("share of %s is %v, none stored", from.Short(), s)
+	}
+	if err != nil {
+		return err
+	}
+	return v.each(kindHour, true, func(k, b []byte) error {
+		var in, out Usage
+		if err := parseUsage(k, b, &in, &out); err != nil {
+			v.report("hour %x: %v", k[1:], err)
+		}
+		return nil
+	})
 }
 
 func (v *verifier) body(id envelope.ID, x *index) error {
@@ -159,6 +203,7 @@ func (v *verifier) references() error {
 	}{
 		{kindBody, func(k []byte) []byte { return key(kindIndex, k[1:]) }, "body without index"},
 		{kindDue, func(k []byte) []byte { return key(kindIndex, k[5:]) }, "end without envelope"},
+		{kindOwn, func(k []byte) []byte { return key(kindIndex, k[5:]) }, "own envelope that is not stored"},
 		{kindCustody, func(k []byte) []byte { return key(kindIndex, k[1:33]) }, "custody without envelope"},
 		{kindRemove, func(k []byte) []byte { return key(kindEntry, k[5:]) }, "removal without mailbox entry"},
 		{kindDevice, func(k []byte) []byte { return key(kindEntry, k[1:25]) }, "acknowledgement without mailbox entry"},

@@ -16,8 +16,14 @@ var ctx = context.Background()
 
 func (f *fixture) put(a ...envelope.Arrival) []bool {
 	f.t.Helper()
-	fresh, err := f.PutEnvelopes(ctx, a)
+	outcomes, err := f.PutEnvelopes(ctx, a)
 	ok(f.t, err)
+	fresh := make([]bool, len(outcomes))
+	for i, o := range outcomes {
+		if fresh[i] = o.Fresh; o.Full != envelope.NotFull {
+			f.t.Errorf("no room for envelope %d of %d: %v", i, len(a), o.Full)
+		}
+	}
 	return fresh
 }
 

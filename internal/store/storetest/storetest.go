@@ -24,11 +24,13 @@ import (
 
 // Store is the store under test. See package store for what the methods promise.
 type Store interface {
-	PutEnvelopes(ctx context.Context, arrivals []envelope.Arrival) (fresh []bool, err error)
+	PutEnvelopes(ctx context.Context, arrivals []envelope.Arrival) ([]envelope.Outcome, error)
 	Envelope(id envelope.ID) ([]byte, error)
 	HasEnvelope(id envelope.ID) bool
 	Missing(ids []envelope.ID) []envelope.ID
 	Envelopes(after envelope.ID, fn func(envelope.Meta) bool) error
+	Window(from, to passport.Time, fn func(expires passport.Time, id envelope.ID) bool) error
+	OwnEnvelopes(fn func(id envelope.ID, expires passport.Time) bool) error
 	AddMatches(ctx context.Context, ids []envelope.ID, matches [][]envelope.Match) error
 	ExpireEnvelopes(ctx context.Context, now passport.Time, limit int) (int, error)
 
@@ -70,7 +72,9 @@ type Store interface {
 	FreshStamp(ctx context.Context, kind byte, peer noise.PublicKey, stamp uint64) (bool, error)
 	NextStamp() (uint64, error)
 	PutCustody(ctx context.Context, member noise.PublicKey, ids []envelope.ID) error
+	DropCustody(ctx context.Context, member noise.PublicKey, ids []envelope.ID) error
 	Custody(id envelope.ID) int
+	Holders(id envelope.ID) ([]noise.PublicKey, error)
 
 	Verify(ctx context.Context, problem func(string)) error
 	Close() error

@@ -1,0 +1,16 @@
+//go:build unix
+
+package store
+
+import "golang.org/x/sys/unix"
+
+// diskSpace returns what a user who is not root may still write to the file system of
+// dir, and how large that is.
+func diskSpace(dir string) (free, size int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, 0, err
+	}
+	unit := int64(st.Bsize)
+	return int64(st.Bavail) * unit, int64(st.Blocks) * unit, nil
+}
