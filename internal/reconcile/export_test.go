@@ -1,0 +1,4 @@
+package reconcile
+
+// MinFrame is the smallest limit of a frame.
+const MinFrame = minFrame
