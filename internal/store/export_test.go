@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -79,4 +80,27 @@ func (b Bare) Put(e *envelope.Envelope) error {
 		}
 		return nil
 	})
+}
+
+// Reread reads a backup and writes the records that were read.
+func Reread(b []byte) ([]byte, error) {
+	in, err := newBackupReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	out := newBackupWriter(&buf)
+	for {
+		k, v, err := in.next()
+		if err == io.EOF {
+			err = out.end()
+			return buf.Bytes(), err
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := out.record(k, v); err != nil {
+			return nil, err
+		}
+	}
 }

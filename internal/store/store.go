@@ -195,14 +195,12 @@ func (s *Store) start(random io.Reader) error {
 }
 
 func (s *Store) create(t *tx, random io.Reader) error {
-	var g [8]byte
-	for binary.BigEndian.Uint64(g[:]) == 0 {
-		if _, err := io.ReadFull(random, g[:]); err != nil {
-			return fmt.Errorf("draw the generation: %w", err)
-		}
+	generation, err := drawGeneration(random, 0)
+	if err != nil {
+		return err
 	}
 	t.set(keySchema, binary.BigEndian.AppendUint32(nil, schema))
-	t.set(keyGeneration, g[:])
+	t.set(keyGeneration, be64(generation))
 	return nil
 }
 
