@@ -30,18 +30,26 @@ func (c *client) flags(cmd *cobra.Command) {
 	f.BoolVar(&c.json, "json", false, "print JSON for scripts")
 }
 
-// do connects to the node and calls f.
-func (c *client) do(cmd *cobra.Command, f func(context.Context, *control.Client) error) error {
-	dir := c.data
+// folder returns the node's data folder.
+func (c *client) folder() (string, error) {
 	if c.config != "" {
 		cfg, err := config.Load(c.config)
 		if err != nil {
-			return err
+			return "", err
 		}
-		dir = cfg.Storage.Path
+		return cfg.Storage.Path, nil
 	}
-	if dir == "" {
-		dir = control.DefaultData()
+	if c.data != "" {
+		return c.data, nil
+	}
+	return control.DefaultData(), nil
+}
+
+// do connects to the node and calls f.
+func (c *client) do(cmd *cobra.Command, f func(context.Context, *control.Client) error) error {
+	dir, err := c.folder()
+	if err != nil {
+		return err
 	}
 	conn, err := control.Dial(dir)
 	if err != nil {
@@ -77,39 +85,6 @@ func one(what string) cobra.PositionalArgs {
 			return usageError{fmt.Errorf("want one argument: %s", what)}
 		}
 		return nil
-	}
-}
-
-func newStatusCommand() *cobra.Command {
-	c := new(client)
-	cmd := &cobra.Command{
-		Use: "status", Short: "how the running node is", Example: "  asmtpd status --json", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.do(cmd, func(ctx context.Context, node *control.Client) error {
-				s, err := node.Status(ctx)
-				if err != nil {
-					return err
-				}
-				return c.print(cmd, s, func(w io.Writer) { printStatus(w, s) })
-			})
-		},
-	}
-	c.flags(cmd)
-	return cmd
-}
-
-func printStatus(w io.Writer, s *control.Status) {
-	fmt.Fprintf(w, "node\t%s\n", s.ID)
-	fmt.Fprintf(w, "version\t%s, up since %s\n", s.Version, s.Started.Local().Format(time.DateTime))
-	fmt.Fprintf(w, "listens on\t%s\n", s.Listen)
-	for _, a := range s.Public {
-		fmt.Fprintf(w, "reached at\t%s\n", a)
-	}
-	fmt.Fprintf(w, "mesh\t%s, %d members\n", s.Mesh, s.Members)
-	fmt.Fprintf(w, "stores\t%d envelopes, %d bytes\n", s.Envelopes, s.Bytes)
-	fmt.Fprintf(w, "users\t%d, %d devices connected, %d tag keys\n", s.Users, s.Sessions, s.TagKeys)
-	for _, p := range s.Peers {
-		printPeer(w, p)
 	}
 }
 

@@ -7,11 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/asmtp/asmtp/config"
 	"github.com/asmtp/asmtp/internal/clock"
 	"github.com/asmtp/asmtp/internal/control"
+	"github.com/asmtp/asmtp/internal/fault"
 	"github.com/asmtp/asmtp/internal/node"
 	"github.com/asmtp/asmtp/internal/version"
 	"github.com/asmtp/asmtp/mesh"
@@ -41,10 +44,14 @@ func runNode(ctx context.Context, c *config.Config, password, join string, ready
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Level()}))
+	if fault.Any {
+		log.Error("this program was built with a fault, to test what finds it; never keep mail with it")
+	}
 	n, err := node.Open(ctx, node.Options{
 		Key: key, Data: c.Storage.Path, Listen: c.Network.ListenAddress, Public: c.Public(),
 		Users: c.Users, Peers: peersOf(c), Join: join,
-		Version: version.Version, Now: clock.Now, Log: log,
+		Version: version.Version, Now: clock.Now, Log: log, Config: absolute(c.Path()),
+		LargeQuota: int64(c.Storage.Quota.Large), SmallQuota: int64(c.Storage.Quota.Rest), Reserve: int64(c.Storage.Reserve),
 	})
 	if err != nil {
 		return inUse(err, c)
@@ -58,7 +65,7 @@ func runNode(ctx context.Context, c *config.Config, password, join string, ready
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		reload(reloading, hangups, c.Path(), n, log)
+		reload(reloading, hangups, c, n, log)
 	}()
 	defer func() { stop(); <-done }()
 	return n.Run(ctx)
@@ -66,21 +73,39 @@ func runNode(ctx context.Context, c *config.Config, password, join string, ready
 
 // reload takes users and peers from the file again at each SIGHUP. A file that has
 // become bad changes nothing.
-func reload(ctx context.Context, hangups <-chan os.Signal, file string, n *node.Node, log *slog.Logger) {
+func reload(ctx context.Context, hangups <-chan os.Signal, started *config.Config, n *node.Node, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangups:
 		}
-		c, err := config.Load(file)
+		c, err := config.Load(started.Path())
 		if err != nil {
 			log.Error("configuration not read again, nothing changed", "err", err)
 			continue
 		}
 		n.Reload(c.Users, peersOf(c))
 		log.Info("users and peers read again", "users", len(c.Users), "peers", len(c.Network.Peers))
+		if needsRestart(started, c) {
+			log.Warn("other settings have changed as well; they count from the next start on")
+		}
 	}
+}
+
+// needsRestart reports whether b differs from a in more than what is read again at SIGHUP.
+func needsRestart(a, b *config.Config) bool {
+	network := a.Network.ListenAddress == b.Network.ListenAddress && slices.Equal(a.Public(), b.Public())
+	storage := a.Storage.Path == b.Storage.Path && a.Storage.Quota == b.Storage.Quota && a.Storage.Reserve == b.Storage.Reserve
+	return !network || !storage || a.Secret != b.Secret || a.LogLevel != b.LogLevel
+}
+
+// absolute makes a path right for a reader in another folder.
+func absolute(path string) string {
+	if full, err := filepath.Abs(path); err == nil {
+		return full
+	}
+	return path
 }
 
 func peersOf(c *config.Config) []node.Peer {

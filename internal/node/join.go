@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/asmtp/asmtp/internal/control"
+	"github.com/asmtp/asmtp/internal/durable"
 	"github.com/asmtp/asmtp/internal/invite"
 	"github.com/asmtp/asmtp/internal/port"
 	"github.com/asmtp/asmtp/mesh"
@@ -45,7 +46,7 @@ func (n *Node) prepareJoin(text string) error {
 	if line == nil { // in that mesh already: an older invitation is of no use any more
 		return removeIfThere(filepath.Join(n.o.Data, joinName))
 	}
-	return writeFile(filepath.Join(n.o.Data, joinName), []byte(text))
+	return durable.Replace(filepath.Join(n.o.Data, joinName), []byte(text))
 }
 
 // checkJoin reads an invitation and reports whether this node can follow it; line is nil
@@ -421,20 +422,4 @@ func removeIfThere(path string) error {
 		return err
 	}
 	return nil
-}
-
-// writeFile writes a file that only the owner may read, whole or not at all.
-func writeFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if _, err := f.Write(b); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

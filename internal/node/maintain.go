@@ -44,11 +44,5 @@ func verify(ctx context.Context, s verifier, report func(control.VerifyEvent) er
 
 // StoreBackup writes one consistent state of the store.
 func (o operator) StoreBackup(ctx context.Context, w io.Writer) error {
-	s, ok := any(o.n.store).(interface {
-		Backup(context.Context, io.Writer) error
-	})
-	if !ok {
-		return fmt.Errorf("%w: this store cannot be backed up", control.ErrConflict)
-	}
-	return s.Backup(ctx, w)
+	return o.n.store.Backup(ctx, w)
 }

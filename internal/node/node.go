@@ -24,8 +24,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/asmtp/asmtp/internal/backup"
 	"github.com/asmtp/asmtp/internal/clientapi"
 	"github.com/asmtp/asmtp/internal/control"
+	"github.com/asmtp/asmtp/internal/durable"
 	"github.com/asmtp/asmtp/internal/port"
 	"github.com/asmtp/asmtp/internal/spool"
 	"github.com/asmtp/asmtp/internal/store"
@@ -45,6 +47,18 @@ type Options struct {
 	Version string
 	Now     func() time.Time
 	Log     *slog.Logger
+
+	Config string // the configuration's file, as the status shows it
+	// Quotas and Reserve bound what is stored; see package store. 0: the store's defaults.
+	LargeQuota, SmallQuota, Reserve int64
+}
+
+// store returns the options of the node's store.
+func (o Options) store() store.Options {
+	return store.Options{
+		Log: o.Log, Now: o.Now, DiskReserve: o.Reserve,
+		Quotas: store.Quotas{Small: o.SmallQuota, Large: o.LargeQuota},
+	}
 }
 
 // Peer is another node of the mesh.
@@ -108,13 +122,21 @@ func Open(ctx context.Context, o Options) (n *Node, err error) {
 			n = nil
 		}
 	}()
-	if err := os.MkdirAll(o.Data, 0o700); err != nil {
+	if err := makeFolder(o.Data); err != nil {
 		return n, fmt.Errorf("data folder: %w", err)
+	}
+	if err := backup.Unfinished(o.Data); err != nil {
+		return n, err
 	}
 	if n.control, err = control.Listen(o.Data); err != nil {
 		return n, err
 	}
-	if n.store, err = store.Open(filepath.Join(o.Data, storeName), store.Options{Log: o.Log, Now: o.Now, Members: n.countMembers}); err != nil {
+	storeOptions := o.store()
+	storeOptions.Members = n.countMembers
+	if n.store, err = store.Open(filepath.Join(o.Data, storeName), storeOptions); err != nil {
+		return n, err
+	}
+	if err := durable.SyncDir(o.Data); err != nil { // it may have been made just now
 		return n, err
 	}
 	if err := n.openMembership(ctx); err != nil {
@@ -130,6 +152,17 @@ func Open(ctx context.Context, o Options) (n *Node, err error) {
 	n.spool.OnStored(n.passOn)
 	n.users = newUsers(n.store, o.Users, o.Now, o.Log)
 	return n, n.listen()
+}
+
+// makeFolder makes a folder if it is missing, for its owner alone and for good.
+func makeFolder(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(filepath.Clean(dir)))
 }
 
 // listen opens the port and what serves the clients on it.
@@ -172,6 +205,7 @@ func (n *Node) Run(ctx context.Context) error {
 		"mesh":         n.takeMeshConns,
 		"joining":      n.runJoin,
 		"certificates": n.renewCertificates,
+		"room":         n.watchRoom,
 	} {
 		g.Go(func() error {
 			if err := serve(ctx); err != nil && ctx.Err() == nil {

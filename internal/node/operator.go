@@ -22,10 +22,6 @@ var _ control.Backend = operator{}
 func (o operator) Status(ctx context.Context) (*control.Status, error) {
 	n := o.n
 	m := n.membership.Load()
-	usage, err := n.store.Usage()
-	if err != nil {
-		return nil, err
-	}
 	names, err := n.users.names()
 	if err != nil {
 		return nil, err
@@ -34,12 +30,15 @@ func (o operator) Status(ctx context.Context) (*control.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &control.Status{
+	s := &control.Status{
 		ID: n.ID(), Version: n.o.Version, Started: n.started, Listen: n.Addr(), Public: n.addresses(),
-		Mesh: m.id, Members: len(m.set.Members(n.time())), Peers: peers,
-		Envelopes: usage.Total().Sum().Count, Bytes: usage.Total().Sum().Bytes,
+		Mesh: m.id, Members: len(m.set.Members(n.time())), Peers: peers, Config: n.o.Config,
 		Users: len(names), Sessions: n.api.Sessions(), TagKeys: n.spool.Keys(), Generation: n.spool.Generation(),
-	}, nil
+	}
+	if err := n.room(s); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (o operator) UserList(context.Context) (*control.Users, error) {
