@@ -52,12 +52,12 @@ func (a *app) root() *cobra.Command {
 	f := root.PersistentFlags()
 	f.StringVar(&a.home, "home", "", "the account's folder `DIR` (default: ASMTP_HOME, else by XDG)")
 	f.StringVar(&a.passphraseFile, "passphrase-file", "", "take the passphrase from `FILE` (else ASMTP_PASSPHRASE, else asked for)")
-	f.StringVar(&a.remoteAddress, "remote-address", "", "use the node at `HOST:PORT`; connect keeps it")
+	f.StringVar(&a.remoteAddress, "remote-address", "", "use the node at `HOST:PORT` and no other; connect keeps it")
 	f.StringVar(&a.remoteID, "remote-id", "", "the node's id, 64 `HEX` digits; connect keeps it")
 	f.BoolVar(&a.json, "json", false, "print JSON for scripts, and nothing else, on stdout")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		a.initCommand(), a.connectCommand(), a.idCommand(), a.passportCommand(), a.contactCommand(),
+		a.initCommand(), a.connectCommand(), a.nodeCommand(), a.idCommand(), a.passportCommand(), a.contactCommand(),
 		a.sendCommand(), a.syncCommand(), a.inboxCommand(), a.readCommand(), a.replyCommand(), a.deleteCommand(),
 		a.queueCommand(), a.statusCommand(), a.doctorCommand(), a.versionCommand(),
 	)

@@ -136,10 +136,11 @@ func (a *app) meet(ctx context.Context, acc *account.Account, c account.Contact)
 	defer cancel()
 	result, err := acc.Sync(ctx, account.SyncOptions{})
 	a.noteReceived(result)
+	a.noteNodes(result)
 	switch {
 	case errors.Is(err, account.ErrNoNode):
 	case err != nil:
-		a.note("the node was not reached (%v); the next sync looks for the passport", err)
+		a.note("no node was reached (%v); the next sync looks for the passport", err)
 	}
 	if now, err := acc.Contact(ctx, c.Name); err == nil {
 		return now

@@ -109,6 +109,8 @@ func hints(err error) []string {
 		return []string{`"asmtp-cli help" lists the commands, "asmtp-cli help COMMAND" explains one`}
 	}
 	switch {
+	case errors.Is(err, account.ErrLifetime):
+		return []string{"give hours or days, such as --lifetime 36h or --lifetime 10d"}
 	case errors.Is(err, account.ErrNoRecipient):
 		return []string{`name a contact with --to; "asmtp-cli contact list" lists them`}
 	case errors.Is(err, account.ErrNotFound):

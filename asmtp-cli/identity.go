@@ -163,10 +163,12 @@ func (a *app) connectCommand() *cobra.Command {
 	var data, invitation string
 	cmd := &cobra.Command{
 		Use:   "connect",
-		Short: "choose the node, try it, and publish the passport there",
+		Short: "add a node, try it, and publish the passport there",
 		Long: `Keeps the node's address and id, tries it, publishes the passport and registers the keys
-by which the node recognises your mail. With --local the node is that of the same user on
-this machine, which admits this device.`,
+by which the node recognises your mail; then it sends and takes in what is due. With --local
+the node is that of the same user on this machine, which admits this device. With several
+nodes mail goes out through the first that answers and comes in from all; "asmtp-cli node"
+lists and removes them.`,
 		Example: "  asmtp-cli connect --local\n  asmtp-cli connect --remote-address mail.example.org:9800 --remote-id 3d40…",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -210,9 +212,19 @@ func (a *app) connect(ctx context.Context, acc *account.Account, local bool, dat
 			return withKey(acc, err)
 		}
 	}
-	return a.print(connectJSON{status.Node.Key.String(), true, status.Node.Address}, func(w io.Writer) {
+	err = a.print(connectJSON{status.Node.Key.String(), true, status.Node.Address}, func(w io.Writer) {
 		fmt.Fprintf(w, "connected to node %s at %s\n", status.Node.Key.Short(), status.Node.Address)
 	})
+	if err != nil {
+		return err
+	}
+	result, err := acc.Sync(ctx, account.SyncOptions{})
+	a.noteReceived(result)
+	a.noteNodes(result)
+	if err != nil {
+		a.note("what is due was not exchanged (%v); the next sync does it", err)
+	}
+	return nil
 }
 
 // localNode asks the node of this user on this machine for its id and address, and has it admit
@@ -260,9 +272,10 @@ func (a *app) idCommand() *cobra.Command {
 				}
 				return a.print(id, func(w io.Writer) {
 					fmt.Fprintf(w, "name     %s\npassport %s\nkey      %s\n", o.Name, id.Passport, id.Key)
-					if id.Node != "" {
-						fmt.Fprintf(w, "node     %s at %s\n", id.Node, id.Address)
-					} else {
+					for _, n := range o.Nodes {
+						fmt.Fprintf(w, "node     %s at %s\n", n.Node.Key, n.Node.Address)
+					}
+					if len(o.Nodes) == 0 {
 						fmt.Fprintln(w, `node     none yet; see "asmtp-cli help connect"`)
 					}
 				})

@@ -86,6 +86,7 @@ func (a *app) sync(ctx context.Context, acc *account.Account, follow bool) error
 	if err != nil {
 		return errors.Join(withKey(acc, err), printing)
 	}
+	a.noteNodes(result)
 	if result.Pending > 0 {
 		a.note(`%d mails wait here; "asmtp-cli queue" says for what`, result.Pending)
 	}
@@ -105,7 +106,19 @@ func summaryLine(s account.Summary) string {
 	if s.Attachments > 0 {
 		files = fmt.Sprintf("  [%d attached]", s.Attachments)
 	}
-	return fmt.Sprintf("%s %s  %s  %-12s %s%s%s", mark, s.ID.String()[:8], s.Date.Local().Format("2006-01-02 15:04"), s.From, s.Subject, files, certain)
+	return fmt.Sprintf("%s %s  %s  %-12s %s%s%s", mark, s.ID.String()[:8], s.Date.Local().Format("2006-01-02 15:04"), s.From, cut(s.Subject, maxSubject), files, certain)
+}
+
+// maxSubject is how many characters of a subject a list shows.
+const maxSubject = 72
+
+// cut shortens a text to n characters, the last of which then says so.
+func cut(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-1]) + "…"
 }
 
 func (a *app) inboxCommand() *cobra.Command {
@@ -291,6 +304,7 @@ func (a *app) replyCommand() *cobra.Command {
 				if d.Attachments, err = attachments(o.attach); err != nil {
 					return fmt.Errorf("%s: %w", what, err)
 				}
+				d.Lifetime = time.Duration(o.lifetime)
 				return a.send(ctx, acc, d, what, want, o.timeout)
 			})
 		},

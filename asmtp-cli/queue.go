@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/asmtp/asmtp/internal/account"
-	"github.com/asmtp/asmtp/internal/clock"
 	"github.com/asmtp/asmtp/passport"
 )
 
@@ -38,8 +37,12 @@ func (a *app) queueCommand() *cobra.Command {
 					if err := acc.Retry(ctx, id); err != nil {
 						return err
 					}
-					if _, err := acc.Sync(ctx, account.SyncOptions{}); err != nil {
-						return withKey(acc, err)
+					result, err := acc.Sync(ctx, account.SyncOptions{})
+					a.noteReceived(result)
+					a.noteNodes(result)
+					if err != nil {
+						a.note("the retry is noted: the next sync that reaches a node does it")
+						return errors.Join(a.status(ctx, acc, id), withKey(acc, err))
 					}
 					return a.status(ctx, acc, id)
 				})
@@ -61,16 +64,19 @@ func (a *app) queueCommand() *cobra.Command {
 	return cmd
 }
 
+// nodeJSON is the first node that answered, and all of them.
 type nodeJSON struct {
-	Node      string `json:"node"`
-	Address   string `json:"address"`
-	Version   string `json:"version"`
-	Peers     int    `json:"peers"`
-	Retention int64  `json:"retention"`  // seconds
-	MailLimit int64  `json:"mail_limit"` // bytes
-	Queued    int    `json:"queued"`
-	OnTheWay  int    `json:"on_the_way"`
-	Unread    int    `json:"unread"`
+	Node      string         `json:"node"`
+	Address   string         `json:"address"`
+	Version   string         `json:"version"`
+	Peers     int            `json:"peers"`
+	Retention int64          `json:"retention"`  // seconds
+	MailLimit int64          `json:"mail_limit"` // bytes
+	Queued    int            `json:"queued"`
+	OnTheWay  int            `json:"on_the_way"`
+	Unread    int            `json:"unread"`
+	Nodes     []nodeInfoJSON `json:"nodes"`
+	Forked    []string       `json:"forked,omitempty"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -78,7 +84,8 @@ func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [ID]",
 		Short: "how the node is; or how far a mail is, with its history",
-		Long:  "Without an id: asks the node how it is. With the id of a sent mail: its state for each recipient, as last heard; --sync asks the node first.",
+		Long: `Without an id: syncs, and says how each node is. With the id of a sent mail: its state for
+each recipient, as last heard; --sync asks the nodes first.`,
 		Example: `  asmtp-cli status
   asmtp-cli status 4f2a`,
 		Args: cobra.MaximumNArgs(1),
@@ -89,7 +96,9 @@ func (a *app) statusCommand() *cobra.Command {
 			}
 			return a.withMail(ctx, args[0], func(acc *account.Account, id account.MailID) error {
 				if sync {
-					if _, err := acc.Sync(ctx, account.SyncOptions{}); err != nil {
+					result, err := acc.Sync(ctx, account.SyncOptions{})
+					a.noteNodes(result)
+					if err != nil {
 						return withKey(acc, err)
 					}
 				}
@@ -109,8 +118,10 @@ func (a *app) status(ctx context.Context, acc *account.Account, id account.MailI
 	return a.printOutgoing(list, true)
 }
 
+// nodeStatus does what is due, as every command that connects, and tells of the nodes.
 func (a *app) nodeStatus(ctx context.Context, acc *account.Account) error {
-	s, err := acc.NodeStatus(ctx)
+	result, err := acc.Sync(ctx, account.SyncOptions{})
+	a.noteReceived(result)
 	if err != nil {
 		return withKey(acc, err)
 	}
@@ -118,15 +129,39 @@ func (a *app) nodeStatus(ctx context.Context, acc *account.Account) error {
 	if err != nil {
 		return err
 	}
-	j := nodeJSON{
-		Node: s.Node.Key.String(), Address: s.Node.Address, Version: s.Version, Peers: s.Peers,
-		Retention: int64(s.Retention / time.Second), MailLimit: s.MailLimit, Queued: o.Queued, OnTheWay: o.OnTheWay, Unread: o.Unread,
+	j := nodeJSON{Queued: o.Queued, OnTheWay: o.OnTheWay, Unread: o.Unread, Nodes: []nodeInfoJSON{}, Forked: o.Forked}
+	for _, s := range result.Nodes {
+		if s.Err == nil && j.Node == "" {
+			j.Node, j.Address, j.Version, j.Peers = s.Node.Key.String(), s.Node.Address, s.Version, s.Peers
+			j.Retention, j.MailLimit = int64(s.Retention/time.Second), s.MailLimit
+		}
+	}
+	for _, n := range o.Nodes {
+		j.Nodes = append(j.Nodes, asNodeInfoJSON(n))
 	}
 	return a.print(j, func(w io.Writer) {
-		fmt.Fprintf(w, "node     %s at %s, version %s\n", j.Node, j.Address, j.Version)
-		fmt.Fprintf(w, "mesh     connected to %d other nodes; keeps mail for %d days; mails up to %s\n", j.Peers, j.Retention/86400, byteCount(j.MailLimit))
+		for _, s := range result.Nodes {
+			printNode(w, s)
+		}
 		fmt.Fprintf(w, "account  %d unread; %d queued here, %d on their way\n", j.Unread, j.Queued, j.OnTheWay)
+		for _, name := range j.Forked {
+			fmt.Fprintf(w, "warning  %s\n", forkText(name))
+		}
 	})
+}
+
+func printNode(w io.Writer, s account.NodeStatus) {
+	if s.Err != nil {
+		fmt.Fprintf(w, "node     %s at %s: %v\n", s.Node.Key.Short(), s.Node.Address, s.Err)
+		return
+	}
+	fmt.Fprintf(w, "node     %s at %s, version %s\n", s.Node.Key, s.Node.Address, s.Version)
+	fmt.Fprintf(w, "mesh     connected to %d other nodes; keeps mail for %d days; mails up to %s\n", s.Peers, s.Retention/(24*time.Hour), byteCount(s.MailLimit))
+}
+
+// forkText says what two chains of one passport mean.
+func forkText(name string) string {
+	return fmt.Sprintf("two chains of the passport of %s were seen; the first stays in force. A master key may be in other hands", name)
 }
 
 func (a *app) showPassport(ctx context.Context, acc *account.Account) error {
@@ -196,6 +231,38 @@ func (a *app) doctorCommand() *cobra.Command {
 	}
 }
 
+// clockWarn is by how much the clock may be off before it is worth a word, and clockLimit
+// before mail may be refused.
+const (
+	clockWarn  = 5 * time.Minute
+	clockLimit = 2 * time.Hour
+)
+
+// checkNode says how a node is.
+func checkNode(acc *account.Account, s account.NodeStatus, add func(what string, ok bool, detail string, args ...any)) {
+	if s.Err != nil {
+		add("node", false, "%s at %s: %v", s.Node.Key.Short(), s.Node.Address, s.Err)
+		for _, h := range hints(withKey(acc, s.Err)) {
+			add("node", false, "try: %s", h)
+		}
+	}
+	if s.Clock.IsZero() {
+		return
+	}
+	if s.Err == nil {
+		add("node", true, "%s answers at %s after %v, version %s", s.Node.Key.Short(), s.Node.Address, s.Took.Round(time.Millisecond), s.Version)
+	}
+	switch off := s.Off.Abs(); {
+	case off > clockLimit:
+		add("clock", false, "differs from the node's by %v; only up to two hours work: set the clock here or there", off)
+	case off > clockWarn:
+		add("clock", true, "differs from the node's by %v; up to two hours work", off)
+	default:
+		add("clock", true, "agrees with the node's")
+	}
+	add("mesh", s.Peers > 0, "the node is connected to %d others; without any, mail reaches its own users only", s.Peers)
+}
+
 func (a *app) doctor(ctx context.Context) error {
 	var checks []check
 	add := func(what string, ok bool, detail string, args ...any) {
@@ -208,21 +275,24 @@ func (a *app) doctor(ctx context.Context) error {
 	checks = append(checks, checkModes(dir)...)
 	err = a.with(ctx, func(acc *account.Account) error {
 		add("account", true, "opens")
-		started := time.Now()
-		s, err := acc.NodeStatus(ctx)
-		switch {
-		case err != nil:
+		result, err := acc.Sync(ctx, account.SyncOptions{})
+		if err != nil && len(result.Nodes) == 0 {
 			add("node", false, "%v", err)
 			for _, h := range hints(withKey(acc, err)) {
 				add("node", false, "try: %s", h)
 			}
-		default:
-			add("node", true, "answers at %s after %v, version %s", s.Node.Address, time.Since(started).Round(time.Millisecond), s.Version)
-			off := s.Clock.Sub(clock.Now()).Round(time.Second)
-			add("clock", off.Abs() < 2*time.Hour, "differs from the node's by %v; up to two hours work", off)
-			add("mesh", s.Peers > 0, `the node is connected to %d others; without any, mail reaches its own users only`, s.Peers)
 		}
-		return nil
+		for _, s := range result.Nodes {
+			checkNode(acc, s, add)
+		}
+		o, err := acc.Overview(ctx)
+		for _, name := range o.Forked {
+			add("passport", false, "%s", forkText(name))
+		}
+		if o.Newer > 0 {
+			add("versions", false, "%d parts of mail need a newer asmtp-cli", o.Newer)
+		}
+		return err
 	})
 	if err != nil {
 		add("account", false, "%v", err)

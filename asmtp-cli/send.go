@@ -16,20 +16,22 @@ import (
 )
 
 type outgoingJSON struct {
-	ID      string       `json:"id"`
-	To      string       `json:"to"`
-	State   string       `json:"state"`
-	Held    int          `json:"held"`
-	Since   time.Time    `json:"since"`
-	Reason  string       `json:"reason"`
-	History []changeJSON `json:"history,omitempty"`
+	ID        string       `json:"id"`
+	To        string       `json:"to"`
+	State     string       `json:"state"`
+	Held      int          `json:"held"`
+	Since     time.Time    `json:"since"`
+	Reason    string       `json:"reason"`
+	Next      *time.Time   `json:"next,omitempty"` // when it is tried again
+	History   []changeJSON `json:"history,omitempty"`
+	Envelopes []string     `json:"envelopes,omitempty"` // the parts as sealed last, by id
 }
 
 type changeJSON struct {
 	State string    `json:"state"`
-	Held  int       `json:"held,omitempty"`
+	Held  int       `json:"held"`
 	Time  time.Time `json:"time"`
-	Note  string    `json:"note,omitempty"`
+	Note  string    `json:"note"`
 }
 
 func asOutgoingJSON(o account.Outgoing) outgoingJSON {
@@ -37,14 +39,21 @@ func asOutgoingJSON(o account.Outgoing) outgoingJSON {
 	for _, c := range o.History {
 		j.History = append(j.History, changeJSON{c.State.String(), c.Held, c.Time, c.Note})
 	}
+	for _, id := range o.Envelopes {
+		j.Envelopes = append(j.Envelopes, id.String())
+	}
+	if !o.Next.IsZero() {
+		j.Next = &o.Next
+	}
 	return j
 }
 
 // sendOptions are the flags that send and reply share.
 type sendOptions struct {
-	attach  []string
-	wait    string
-	timeout time.Duration
+	attach   []string
+	wait     string
+	timeout  time.Duration
+	lifetime lifetime
 }
 
 func (o *sendOptions) flags(cmd *cobra.Command) {
@@ -52,6 +61,7 @@ func (o *sendOptions) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&o.attach, "attach", nil, "attach `FILE`; may be repeated")
 	f.StringVar(&o.wait, "wait", "", "return when the mail is in this `STATE`: accepted, held, delivered or read")
 	f.DurationVar(&o.timeout, "timeout", 0, "with --wait: give up after `D`, such as 30s (default: never)")
+	f.Var(&o.lifetime, "lifetime", "try to deliver for `D`, from 1h to 60d, such as 36h or 10d (default 14d)")
 }
 
 func (a *app) sendCommand() *cobra.Command {
@@ -63,7 +73,9 @@ func (a *app) sendCommand() *cobra.Command {
 		Short: "write to contacts: text from a file or from stdin",
 		Long: `Sends the text of FILE, or of stdin, to contacts. The command is done once the mail is
 durable on this device, whether or not the node answered; the next sync takes along what
-could not be handed over. With --raw the file is a whole RFC 5322 message.`,
+could not be handed over. Delivery is tried for 14 days, or for --lifetime; after 4 hours
+without an answer, and at the end, a notice is in your inbox. With --raw the file is a whole
+RFC 5322 message.`,
 		Example: "  asmtp-cli send --to bob --subject Hello --attach photo.jpg letter.txt\n  echo Yes | asmtp-cli send --to bob --wait delivered --timeout 30s",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -86,6 +98,7 @@ could not be handed over. With --raw the file is a whole RFC 5322 message.`,
 				if d.Attachments, err = attachments(o.attach); err != nil {
 					return fmt.Errorf("%s: %w", what, err)
 				}
+				d.Lifetime = time.Duration(o.lifetime)
 				return a.send(cmd.Context(), acc, d, what, want, o.timeout)
 			})
 		},
@@ -96,7 +109,6 @@ could not be handed over. With --raw the file is a whole RFC 5322 message.`,
 	f.StringSliceVar(&d.Bcc, "bcc", nil, "a copy to `NAME` that the others do not see")
 	f.StringVar(&d.Subject, "subject", "", "the `SUBJECT`")
 	f.BoolVar(&raw, "raw", false, "the file is an RFC 5322 message")
-	f.DurationVar(&d.Lifetime, "lifetime", 0, "try for this long (default 336h, 14 days)")
 	o.flags(cmd)
 	return cmd
 }
@@ -168,6 +180,7 @@ func (a *app) send(ctx context.Context, acc *account.Account, d account.Draft, w
 	result, syncErr := acc.Sync(ctx, account.SyncOptions{OnProgress: p.show})
 	p.done()
 	a.noteReceived(result)
+	a.noteNodes(result)
 	if now, err := acc.Status(ctx, id); err == nil {
 		sent = now
 	}
@@ -175,7 +188,7 @@ func (a *app) send(ctx context.Context, acc *account.Account, d account.Draft, w
 		return err
 	}
 	if syncErr != nil {
-		a.note("the node was not reached (%v); the mail is kept here, and the next sync takes it along", syncErr)
+		a.note("no node was reached (%v); the mail is kept here, and the next sync takes it along", syncErr)
 	}
 	return nil
 }
@@ -184,6 +197,21 @@ func (a *app) send(ctx context.Context, acc *account.Account, d account.Draft, w
 func (a *app) noteReceived(r account.SyncResult) {
 	if r.Received > 0 {
 		a.note(`new mail came in (%d); "asmtp-cli inbox" lists them`, r.Received)
+	}
+}
+
+// noteNodes tells of the nodes with which a sync failed, if it went well with another.
+func (a *app) noteNodes(r account.SyncResult) {
+	ok := 0
+	for _, n := range r.Nodes {
+		if n.Err == nil {
+			ok++
+		}
+	}
+	for _, n := range r.Nodes {
+		if n.Err != nil && ok > 0 {
+			a.note("node %s: %v", n.Node.Key.Short(), n.Err)
+		}
 	}
 }
 
@@ -217,7 +245,7 @@ func (a *app) printOutgoing(list []account.Outgoing, history bool) error {
 	for _, o := range list {
 		j := asOutgoingJSON(o)
 		if !history {
-			j.History = nil
+			j.History, j.Envelopes = nil, nil
 		}
 		err := a.print(j, func(w io.Writer) {
 			fmt.Fprintf(w, "%s  to %s: %s%s\n", o.ID, o.To, o.State, heldText(o))

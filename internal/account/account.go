@@ -42,17 +42,18 @@ type Account struct {
 // The keys of the table meta.
 const (
 	metaName     = "name"
-	metaNode     = "node"
 	metaStamp    = "stamp"
 	metaLastSync = "last sync"
-	metaPeers    = "peers"  // changes with every change of contacts, passports and tag keys
-	metaLimits   = "limits" // mail limit u64 | retention in seconds u64, as the node said last
+	metaPeers    = "peers" // changes with every change of contacts, passports and tag keys
 )
 
 // Create makes an account in dir, which may exist and be empty: a master key for this
 // device, a passport, and the files for both. name is how others see the user.
 func Create(ctx context.Context, dir, name string, o Options) (*Account, error) {
 	if err := checkName(name); err != nil {
+		if e, ok := errors.AsType[*ContactError](err); ok {
+			return nil, &NameError{Name: e.Name, Reason: e.Reason}
+		}
 		return nil, err
 	}
 	if o.Passphrase == "" && !o.NoPassphrase {
@@ -173,9 +174,14 @@ func (a *Account) Key() noise.PublicKey { return a.secrets.master.Public() }
 // Overview returns what the account knows by itself; it asks nobody.
 func (a *Account) Overview(ctx context.Context) (Overview, error) {
 	o := Overview{Name: a.name, Passport: a.ID(), Key: a.Key()}
-	if n, err := a.node(ctx); err == nil {
-		o.Node = n
-	} else if !errors.Is(err, ErrNoNode) {
+	var err error
+	if o.Nodes, err = a.Nodes(ctx); err != nil {
+		return o, err
+	}
+	if len(o.Nodes) > 0 {
+		o.Node = o.Nodes[0].Node
+	}
+	if o.Forked, err = a.forked(ctx); err != nil {
 		return o, err
 	}
 	if b, err := getMeta(ctx, a.db, metaLastSync); err != nil {
@@ -183,7 +189,7 @@ func (a *Account) Overview(ctx context.Context) (Overview, error) {
 	} else if len(b) == 8 {
 		o.LastSync = fromMillis(int64(binary.BigEndian.Uint64(b)))
 	}
-	err := a.db.QueryRowContext(ctx, `SELECT
+	err = a.db.QueryRowContext(ctx, `SELECT
 		(SELECT count(*) FROM mails WHERE folder = 0 AND id IS NOT NULL AND deleted = 0 AND read = 0),
 		(SELECT count(*) FROM outgoing WHERE state = ?), (SELECT count(*) FROM outgoing WHERE state IN (?, ?)),
 		(SELECT count(*) FROM kept)`, Queued, Accepted, Held).Scan(&o.Unread, &o.Queued, &o.OnTheWay, &o.Newer)

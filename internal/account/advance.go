@@ -3,50 +3,60 @@ package account
 import (
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"fmt"
 	"time"
+
+	"github.com/asmtp/asmtp/noise"
 )
 
+// maxHistory bounds the history of a mail: beyond it only changes of the state are noted,
+// and not that a member of the mesh now has it and now has it not.
+const maxHistory = 200
+
 // advance moves a mail to the state that was just confirmed, if that is a move
-// forward. It is the only place where a state changes.
-func (a *Account) advance(ctx context.Context, tx *sql.Tx, out int64, to State, held int, note string) (moved bool, err error) {
-	var was State
-	var had int
-	if err := tx.QueryRowContext(ctx, "SELECT state, held FROM outgoing WHERE n = ?", out).Scan(&was, &had); err != nil {
-		return false, fmt.Errorf("state of a mail: %w", err)
+// forward. It is the only place where a state changes. What was true before of how many
+// hold it stays.
+func (a *Account) advance(ctx context.Context, tx *sql.Tx, out int64, to State, note string) (moved bool, err error) {
+	was, held, err := stateOf(ctx, tx, out)
+	if err != nil {
+		return false, err
 	}
-	now := a.now()
 	next := was.Next(to)
-	if held = max(held, had); next == was && was.Final() {
-		return false, nil
-	}
-	if next == was && held == had {
-		return false, nil
-	}
 	if next == was {
-		if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET held = ? WHERE n = ?", held, out); err != nil {
-			return false, err
-		}
-		return false, addHistory(ctx, tx, out, next, held, now, note)
+		return false, nil
 	}
 	reason := ""
 	if next == Refused || next == Unconfirmed || next == Cancelled {
 		reason = note
 	}
-	if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET state = ?, since = ?, held = ?, reason = ? WHERE n = ?", next, millis(now), held, reason, out); err != nil {
+	now := a.now()
+	if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET state = ?, since = ?, reason = ? WHERE n = ?", next, millis(now), reason, out); err != nil {
 		return false, fmt.Errorf("state of a mail: %w", err)
 	}
-	if next.Final() { // nothing is left to be sent
-		if _, err := tx.ExecContext(ctx, "DELETE FROM outparts WHERE outgoing = ?", out); err != nil {
+	if next.Final() { // nothing is left to be sent; the ids tell which envelopes were
+		if _, err := tx.ExecContext(ctx, "UPDATE outparts SET envelope = x'' WHERE outgoing = ?", out); err != nil {
 			return false, err
 		}
 	}
 	return true, addHistory(ctx, tx, out, next, held, now, note)
 }
 
+func stateOf(ctx context.Context, q querier, out int64) (s State, held int, err error) {
+	err = q.QueryRowContext(ctx, "SELECT state, held FROM outgoing WHERE n = ?", out).Scan(&s, &held)
+	if err != nil {
+		err = fmt.Errorf("state of a mail: %w", err)
+	}
+	return s, held, err
+}
+
 func addHistory(ctx context.Context, q querier, out int64, s State, held int, at time.Time, note string) error {
-	_, err := q.ExecContext(ctx, "INSERT INTO history VALUES (?, ?, ?, ?, ?)", out, s, held, millis(at), note)
+	var entries int
+	var last State
+	err := q.QueryRowContext(ctx, "SELECT count(*), coalesce(max(state), 0) FROM history WHERE outgoing = ?", out).Scan(&entries, &last)
+	if err != nil || entries >= maxHistory && last == s {
+		return err
+	}
+	_, err = q.ExecContext(ctx, "INSERT INTO history VALUES (?, ?, ?, ?, ?)", out, s, held, millis(at), note)
 	return err
 }
 
@@ -56,18 +66,21 @@ func setReason(ctx context.Context, q querier, out int64, reason string) error {
 	return err
 }
 
+// readLimits returns the largest mail and how long mail is kept, so that each of the
+// nodes takes it: the least of what they said.
 func readLimits(ctx context.Context, q querier) (mail int64, retention time.Duration) {
-	b, err := getMeta(ctx, q, metaLimits)
-	if err != nil || len(b) != 16 {
+	var limit, seconds sql.NullInt64
+	err := q.QueryRowContext(ctx, "SELECT min(mail_limit), min(retention) FROM nodes WHERE mail_limit > 0").Scan(&limit, &seconds)
+	if err != nil || !limit.Valid || !seconds.Valid {
 		return defaultMailLimit, defaultRetention
 	}
-	return int64(binary.BigEndian.Uint64(b)), time.Duration(binary.BigEndian.Uint64(b[8:])) * time.Second
+	return limit.Int64, time.Duration(seconds.Int64) * time.Second
 }
 
-func saveLimits(ctx context.Context, q querier, mail int64, retention time.Duration) error {
+func saveLimits(ctx context.Context, q querier, node noise.PublicKey, mail int64, retention time.Duration) error {
 	if mail <= 0 || retention < 24*time.Hour || retention > 10*365*24*time.Hour {
 		return nil // nothing that a charter can say
 	}
-	b := binary.BigEndian.AppendUint64(nil, uint64(mail))
-	return setMeta(ctx, q, metaLimits, binary.BigEndian.AppendUint64(b, uint64(retention/time.Second)))
+	_, err := q.ExecContext(ctx, "UPDATE nodes SET mail_limit = ?, retention = ? WHERE key = ?", mail, int64(retention/time.Second), node[:])
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/asmtp/asmtp/envelope"
 	"github.com/asmtp/asmtp/mesh"
 	"github.com/asmtp/asmtp/noise"
 	"github.com/asmtp/asmtp/passport"
@@ -18,7 +19,7 @@ type Options struct {
 	Passphrase string
 	// NoPassphrase lets Create leave the key file in clear (mode 0600).
 	NoPassphrase bool
-	// Node, if its address is set, is used by this process in place of the one that
+	// Node, if its address is set, is used by this process in place of those that
 	// Connect keeps.
 	Node Node
 	// ReceiptDelay is the longest random wait before receipts are sent; 0 means the
@@ -36,9 +37,20 @@ type Node struct {
 	Key     noise.PublicKey
 }
 
-// NodeStatus is what the node says about itself.
+// NodeInfo is what the account knows of one of its nodes.
+type NodeInfo struct {
+	Node     Node
+	Primary  bool      // mail goes out through it while it answers
+	LastSync time.Time // when mail was last taken in there; zero if never
+	Problem  string    // why it could not be used the last time; empty if it could
+}
+
+// NodeStatus is what a node says about itself.
 type NodeStatus struct {
 	Node      Node
+	Err       error         // why it could not be used; what is unknown is then zero
+	Took      time.Duration // until it answered
+	Off       time.Duration // by how much its clock is before ours
 	Version   string
 	Mesh      mesh.ID
 	Members   int           // of the mesh, the node included
@@ -74,7 +86,8 @@ type Draft struct {
 	// set to the sender, missing Date and Message-ID are added; the rest stays as it is.
 	// Recipients are To, Cc and Bcc above or, if there are none, those of its header.
 	Raw io.Reader
-	// Lifetime is how long delivery is tried; 0 means 14 days.
+	// Lifetime is how long delivery is tried, from MinLifetime to MaxLifetime; 0 means
+	// 14 days.
 	Lifetime time.Duration
 }
 
@@ -106,7 +119,10 @@ type Outgoing struct {
 	Reason   string    // why it is not further, if known
 	Created  time.Time
 	Next     time.Time // when it is tried again; zero if it is not
-	History  []Change  // filled by Status and Wait only, oldest first
+	// History, oldest first, and Envelopes, the parts as sealed last, are filled by Status
+	// and Wait only.
+	History   []Change
+	Envelopes []envelope.ID
 }
 
 // Summary is a line of the inbox.
@@ -163,6 +179,7 @@ type Progress struct {
 	Done int64  // bytes, of sending and receiving
 	All  int64  // bytes; 0 if not known
 	Err  error  // of "disconnected": why
+	Node Node   // which one
 }
 
 // SyncResult is what one [Account.Sync] did.
@@ -170,6 +187,8 @@ type SyncResult struct {
 	Received int // new mails
 	Sent     int // mails the node accepted now
 	Pending  int // mails still queued after it
+	// Nodes are those that were tried, in the order of connecting; empty with Follow.
+	Nodes []NodeStatus
 }
 
 // Overview is what the account knows without asking anybody.
@@ -177,12 +196,16 @@ type Overview struct {
 	Name     string
 	Passport passport.ID
 	Key      noise.PublicKey // of this device
-	Node     Node            // zero if none is known
-	LastSync time.Time       // zero if never
+	Node     Node            // the primary one; zero if none is known
+	Nodes    []NodeInfo      // in the order of connecting
+	LastSync time.Time       // with any of them; zero if never
 	Unread   int
 	Queued   int // not accepted by the node yet
 	OnTheWay int // accepted and not delivered
 	Newer    int // parts that need a newer program
+	// Forked are the names of those of whom a second chain was seen, that of the user
+	// first. Somebody used a master key on two devices, or stole it.
+	Forked []string
 }
 
 var (
@@ -198,6 +221,8 @@ var (
 	ErrNewerAccount = errors.New("the account was written by a newer program")
 	// ErrNoNode is the error of what needs a node before one is named.
 	ErrNoNode = errors.New("no node is known")
+	// ErrLifetime is wrapped by the error of Send for a lifetime out of bounds.
+	ErrLifetime = errors.New("a lifetime is from 1 hour to 60 days")
 	// ErrNotFound is wrapped by the errors for a mail or contact that is not there.
 	ErrNotFound = errors.New("not found")
 	// ErrTooLate is wrapped by the error of Cancel for a mail that may be on the node.
@@ -224,6 +249,11 @@ type ContactError struct {
 }
 
 func (e *ContactError) Error() string { return fmt.Sprintf("contact %q: %s", e.Name, e.Reason) }
+
+// NameError is the error of Create for a name that cannot be one's own.
+type NameError struct{ Name, Reason string }
+
+func (e *NameError) Error() string { return fmt.Sprintf("name %q: %s", e.Name, e.Reason) }
 
 // AmbiguousError is the error for the beginning of an id that fits several mails.
 type AmbiguousError struct {

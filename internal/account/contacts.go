@@ -156,8 +156,10 @@ func (a *Account) RemoveContact(ctx context.Context, who string) error {
 		if _, err := tx.ExecContext(ctx, "UPDATE tagkeys SET gone = 1 WHERE peer = ?", p.id[:]); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM receipts WHERE peer = ?", p.id[:]); err != nil {
-			return err
+		for _, table := range []string{"batches", "receipts"} {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE peer = ?", p.id[:]); err != nil {
+				return err
+			}
 		}
 		if _, err := tx.ExecContext(ctx, "DELETE FROM contacts WHERE id = ?", p.id[:]); err != nil {
 			return err

@@ -5,82 +5,218 @@ import (
 	"database/sql"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/noise"
 )
 
-// watched are the envelopes of mail on its way, and how many members hold each.
+// watched are the envelopes of mail and of receipts on their way, and how many members
+// hold each, as one node says.
 type watched struct {
-	of    map[envelope.ID]int64         // the mail an envelope belongs to
-	parts map[int64]map[envelope.ID]int // holders of its envelopes
-	held  map[int64]int                 // what was written last
+	of    map[envelope.ID]carried         // what an envelope belongs to
+	parts map[carried]map[envelope.ID]int // holders of its envelopes; below 0: not told yet
+	held  map[carried]int                 // what was said last; below 0: nothing yet
 }
 
-// watchList returns the envelopes of all mail that the node accepted and nobody
-// answered yet.
-func (a *Account) watchList(ctx context.Context) (*watched, []envelope.ID, error) {
-	w := &watched{make(map[envelope.ID]int64), make(map[int64]map[envelope.ID]int), make(map[int64]int)}
+// carried is a mail, or an envelope of receipts, by its row.
+type carried struct {
+	receipt bool
+	n       int64
+}
+
+// watchList returns the envelopes of all that a node accepted and nobody answered yet.
+func (a *Account) watchList(ctx context.Context, node noise.PublicKey) (*watched, []envelope.ID, error) {
+	w := &watched{make(map[envelope.ID]carried), make(map[carried]map[envelope.ID]int), make(map[carried]int)}
 	var ids []envelope.ID
-	err := each(ctx, a.db, "SELECT o.n, o.held, p.id FROM outgoing o JOIN outparts p ON p.outgoing = o.n WHERE o.state IN (?, ?) ORDER BY o.n DESC, p.idx",
-		[]any{Accepted, Held}, func(rows *sql.Rows) error {
-			var n int64
-			var held int
-			var id envelope.ID
-			if err := rows.Scan(&n, &held, into{id[:]}); err != nil {
-				return err
-			}
-			if w.parts[n] == nil {
-				w.parts[n] = make(map[envelope.ID]int)
-			}
-			w.of[id], w.parts[n][id], w.held[n] = n, 0, held
-			ids = append(ids, id)
-			return nil
-		})
-	return w, ids, err
+	add := func(c carried, id envelope.ID, held int) {
+		if w.parts[c] == nil {
+			w.parts[c] = make(map[envelope.ID]int)
+		}
+		w.of[id], w.parts[c][id], w.held[c] = c, -1, held
+		ids = append(ids, id)
+	}
+	err := each(ctx, a.db, `SELECT o.n, coalesce(c.held, -1), p.id FROM outgoing o JOIN outparts p ON p.outgoing = o.n
+		LEFT JOIN custody c ON c.outgoing = o.n AND c.node = ?
+		WHERE o.state IN (?, ?) ORDER BY o.n DESC, p.idx`, []any{node[:], Accepted, Held}, func(rows *sql.Rows) error {
+		var n int64
+		var held int
+		var id envelope.ID
+		err := rows.Scan(&n, &held, into{id[:]})
+		add(carried{n: n}, id, held)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	err = each(ctx, a.db, "SELECT n, id FROM batches WHERE accepted > 0 ORDER BY n DESC", nil, func(rows *sql.Rows) error {
+		var n int64
+		var id envelope.ID
+		err := rows.Scan(&n, into{id[:]})
+		add(carried{true, n}, id, -1)
+		return err
+	})
+	return w, ids[:min(len(ids), maxWatched)], err
 }
 
-// count takes in how many members hold an envelope. If by that a mail is held, all of
-// it, by more members than before, it returns the mail.
-func (w *watched) count(id envelope.ID, holders int) (out int64, held int, more bool) {
-	out, ok := w.of[id]
+// count takes in how many members hold an envelope. If by that the number of those
+// that hold all of what it belongs to is known and another than before, it returns that.
+func (w *watched) count(id envelope.ID, holders int) (c carried, held int, changed bool) {
+	c, ok := w.of[id]
 	if !ok {
-		return 0, 0, false
+		return c, 0, false
 	}
-	w.parts[out][id] = max(w.parts[out][id], holders)
+	w.parts[c][id] = holders
 	held = holders
-	for _, n := range w.parts[out] {
-		held = min(held, n)
+	for _, n := range w.parts[c] {
+		if held = min(held, n); n < 0 {
+			return c, 0, false
+		}
 	}
-	if held <= w.held[out] {
-		return 0, 0, false
+	if held == w.held[c] {
+		return c, held, false
 	}
-	w.held[out] = held
-	return out, held, true
+	w.held[c] = held
+	return c, held, true
 }
 
-// maxWatched is how many envelopes are watched at a time: those of the newest mail.
-const maxWatched = 1 << 15
+const (
+	// maxWatched is how many envelopes are watched at a time: those of the newest mail.
+	maxWatched = 1 << 15
+	// custodyBatch is how many changes are written in one transaction.
+	custodyBatch = 256
+)
 
-// watchCustody asks how many members hold the mail that is on its way, and with follow
+// custodyChange is how many members hold all of something, as a node says now.
+type custodyChange struct {
+	carried
+	held int
+}
+
+// watchCustody asks the node how many members hold what is on its way, and with follow
 // stays with every change until ctx ends.
 func (s *session) watchCustody(ctx context.Context, w *watched, ids []envelope.ID, follow bool) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	ids = ids[:min(len(ids), maxWatched)]
-	err := s.c.WatchCustody(ctx, ids, follow, func(id envelope.ID, holders int) error {
-		if out, held, more := w.count(id, holders); more {
-			err := s.a.write(ctx, func(tx *sql.Tx) error {
-				_, err := s.a.advance(ctx, tx, out, Held, held, "stored by other members of the mesh")
-				return err
-			})
-			if err != nil {
-				return err
+	changes := make(chan custodyChange, custodyBatch)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(changes)
+		return s.c.WatchCustody(ctx, ids, follow, func(id envelope.ID, holders int) error {
+			c, held, changed := w.count(id, holders)
+			if !changed {
+				return nil
 			}
-		}
-		return nil
+			select {
+			case changes <- custodyChange{c, held}:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
 	})
-	if err != nil {
+	g.Go(func() error { return s.noteCustody(ctx, changes) })
+	if err := g.Wait(); err != nil {
 		return fmt.Errorf("watch custody: %w", err)
 	}
 	return nil
+}
+
+// noteCustody writes what was said, as much in one transaction as is there.
+func (s *session) noteCustody(ctx context.Context, changes <-chan custodyChange) error {
+	for c := range changes {
+		batch := []custodyChange{c}
+		for more := true; more && len(batch) < custodyBatch; {
+			select {
+			case c, more = <-changes:
+				if more {
+					batch = append(batch, c)
+				}
+			default:
+				more = false
+			}
+		}
+		err := s.a.write(ctx, func(tx *sql.Tx) error {
+			for _, c := range batch {
+				if err := s.a.setHeld(ctx, tx, s.node.Key, c); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setHeld keeps what a node says about a mail; receipts are done with once another
+// member has them. Nodes may name the same members, so the largest number counts.
+func (a *Account) setHeld(ctx context.Context, tx *sql.Tx, node noise.PublicKey, c custodyChange) error {
+	if c.receipt {
+		if c.held == 0 {
+			return nil
+		}
+		_, err := tx.ExecContext(ctx, "DELETE FROM batches WHERE n = ?", c.n)
+		return err
+	}
+	_, err := tx.ExecContext(ctx, "INSERT INTO custody VALUES (?, ?, ?) ON CONFLICT (outgoing, node) DO UPDATE SET held = excluded.held", c.n, node[:], c.held)
+	if err != nil {
+		return fmt.Errorf("custody of a mail: %w", err)
+	}
+	return a.recount(ctx, tx, c.n)
+}
+
+// heldByNone is why a mail that was held is not any more.
+const heldByNone = "no other member has it any more; it is handed on again"
+
+// recount makes the number of holders what the nodes say. The state stays.
+func (a *Account) recount(ctx context.Context, tx *sql.Tx, out int64) error {
+	var held int
+	if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(held), 0) FROM custody WHERE outgoing = ?", out).Scan(&held); err != nil {
+		return fmt.Errorf("custody of a mail: %w", err)
+	}
+	s, had, err := stateOf(ctx, tx, out)
+	if err != nil || s.Final() || held == had && s != Accepted {
+		return err
+	}
+	reason, note := "", "stored by other members of the mesh"
+	if held < had {
+		note = fmt.Sprintf("a member no longer has it; %d hold it", held)
+	}
+	if held == 0 {
+		reason, note = heldByNone, "a member no longer has it; none holds it"
+	}
+	switch {
+	case s == Accepted && held == 0, s == Queued:
+		return nil
+	case s == Accepted:
+		if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET held = ? WHERE n = ?", held, out); err != nil {
+			return err
+		}
+		_, err := a.advance(ctx, tx, out, Held, note)
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET held = ?, reason = ? WHERE n = ?", held, reason, out); err != nil {
+		return err
+	}
+	return addHistory(ctx, tx, out, s, held, a.now(), note)
+}
+
+// sealedAnew notes that the envelopes of a mail are others now, which nobody holds yet.
+func (a *Account) sealedAnew(ctx context.Context, tx *sql.Tx, out int64) error {
+	if _, err := tx.ExecContext(ctx, "DELETE FROM custody WHERE outgoing = ?", out); err != nil {
+		return err
+	}
+	s, had, err := stateOf(ctx, tx, out)
+	if err != nil || s == Queued {
+		return err
+	}
+	const reason = "sealed anew with a later end; the members confirm it again"
+	if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET held = 0, reason = CASE WHEN ? > 0 THEN ? ELSE reason END WHERE n = ?", had, reason, out); err != nil {
+		return err
+	}
+	return addHistory(ctx, tx, out, s, 0, a.now(), reason)
 }

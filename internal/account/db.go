@@ -47,7 +47,7 @@ func openDB(ctx context.Context, dir string, key [32]byte, create bool) (*sql.DB
 	}
 	db.SetMaxOpenConns(6)
 	db.SetMaxIdleConns(3)
-	if err := prepareSchema(ctx, db, create); err != nil {
+	if err := prepareSchema(ctx, db, path, create); err != nil {
 		db.Close()
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func hideKey(err error) error {
 	return fmt.Errorf("open the database: %w", err)
 }
 
-func prepareSchema(ctx context.Context, db *sql.DB, create bool) error {
+func prepareSchema(ctx context.Context, db *sql.DB, path string, create bool) error {
 	var version int
 	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return hideKey(err)
@@ -94,6 +94,8 @@ func prepareSchema(ctx context.Context, db *sql.DB, create bool) error {
 		return nil
 	case version > schemaVersion:
 		return fmt.Errorf("%w (database version %d, this program knows %d)", ErrNewerAccount, version, schemaVersion)
+	case version > 0 && !create:
+		return migrate(ctx, db, path)
 	case !create:
 		return fmt.Errorf("open the database: it is incomplete (version %d)", version)
 	}

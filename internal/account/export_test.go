@@ -32,7 +32,7 @@ func (a *Account) Count(ctx context.Context, query string, args ...any) (n int, 
 
 // Envelopes returns the sealed parts of a mail on its way to its first recipient.
 func (a *Account) Envelopes(ctx context.Context, id MailID) (list [][]byte, err error) {
-	return list, each(ctx, a.db, "SELECT p.envelope FROM outparts p JOIN outgoing o ON o.n = p.outgoing WHERE o.mail_id = ? ORDER BY o.n, p.idx", []any{id[:]}, func(rows *sql.Rows) error {
+	return list, each(ctx, a.db, "SELECT p.envelope FROM outparts p JOIN outgoing o ON o.n = p.outgoing WHERE o.mail_id = ? AND length(p.envelope) > 0 ORDER BY o.n, p.idx", []any{id[:]}, func(rows *sql.Rows) error {
 		var b []byte
 		err := rows.Scan(&b)
 		list = append(list, b)
@@ -59,7 +59,7 @@ func (a *Account) Receipts(ctx context.Context) (list [][]byte, err error) {
 	if err := a.sealReceipts(ctx); err != nil {
 		return nil, err
 	}
-	batches, err := a.receiptBatches(ctx)
+	batches, err := a.dueBatches(ctx, nil)
 	for _, b := range batches {
 		list = append(list, b.envelope)
 	}
@@ -101,20 +101,26 @@ func (a *Account) Rotate(ctx context.Context) error {
 }
 
 // Advance reports a state as confirmed.
-func (a *Account) Advance(ctx context.Context, id MailID, to State, held int) error {
+func (a *Account) Advance(ctx context.Context, id MailID, to State) error {
 	return a.write(ctx, func(tx *sql.Tx) error {
 		var n int64
 		if err := tx.QueryRowContext(ctx, "SELECT n FROM outgoing WHERE mail_id = ?", id[:]).Scan(&n); err != nil {
 			return err
 		}
-		_, err := a.advance(ctx, tx, n, to, held, "test")
+		_, err := a.advance(ctx, tx, n, to, "test")
 		return err
 	})
 }
 
 // SetLimits sets what the node said last.
 func (a *Account) SetLimits(ctx context.Context, mail int64) error {
-	return a.write(ctx, func(tx *sql.Tx) error { return saveLimits(ctx, tx, mail, defaultRetention) })
+	return a.write(ctx, func(tx *sql.Tx) error {
+		var node noise.PublicKey
+		if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO nodes (key, address) VALUES (?, '')", node[:]); err != nil {
+			return err
+		}
+		return saveLimits(ctx, tx, node, mail, defaultRetention)
+	})
 }
 
 // BodyHash returns the hash that the parts of a sent mail carry.

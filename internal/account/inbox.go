@@ -307,9 +307,9 @@ func (a *Account) Reply(ctx context.Context, id MailID) (Draft, error) {
 	return d, nil
 }
 
-// notice puts the report of a failure (RFC 3464) into the inbox.
-func (a *Account) notice(ctx context.Context, tx *sql.Tx, out int64, action, status, reason string) error {
-	f := message.Failure{To: message.Address{Name: a.name, Addr: idAddress(a.ID())}, Action: action, Status: status, Reason: reason, Date: a.now()}
+// notice puts the report of a failure or a delay (RFC 3464) into the inbox.
+func (a *Account) notice(ctx context.Context, tx *sql.Tx, out int64, f message.Failure) error {
+	f.To, f.Date = message.Address{Name: a.name, Addr: idAddress(a.ID())}, a.now()
 	var to passport.ID
 	var created int64
 	err := tx.QueryRowContext(ctx, "SELECT o.recipient, o.created, m.subject, m.message_id FROM outgoing o JOIN mails m ON m.n = o.mail WHERE o.n = ?", out).

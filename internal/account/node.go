@@ -7,39 +7,18 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/asmtp/asmtp/internal/clientapi"
 	"github.com/asmtp/asmtp/mesh"
-	"github.com/asmtp/asmtp/noise"
-	"github.com/asmtp/asmtp/passport"
 )
 
-// node returns the node to use; [ErrNoNode] if none is known.
-func (a *Account) node(ctx context.Context) (Node, error) {
-	if a.o.Node.Address != "" {
-		return a.o.Node, nil
-	}
-	var n Node
-	key, err := getMeta(ctx, a.db, metaNode)
-	if err != nil {
-		return n, err
-	}
-	if len(key) != len(n.Key) {
-		return n, ErrNoNode
-	}
-	n.Key = noise.PublicKey(key)
-	err = a.db.QueryRowContext(ctx, "SELECT address FROM nodes WHERE key = ?", key).Scan(&n.Address)
-	if errors.Is(err, sql.ErrNoRows) {
-		return n, ErrNoNode
-	}
-	return n, err
-}
-
 // dial connects with a node and asks for its status.
-func (a *Account) dial(ctx context.Context, n Node, o SyncOptions) (*session, error) {
-	s := &session{a: a, node: n, o: o}
+func (x *exchange) dial(ctx context.Context, n Node) (*session, error) {
+	s := &session{a: x.a, node: n, x: x}
 	s.progress(Progress{Step: "connecting"})
-	c, err := clientapi.Dial(ctx, n.Address, n.Key, a.secrets.master, a)
+	began := time.Now()
+	c, err := clientapi.Dial(ctx, n.Address, n.Key, x.a.secrets.master, x.a)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the node at %s: %w", n.Address, err)
 	}
@@ -48,6 +27,7 @@ func (a *Account) dial(ctx context.Context, n Node, o SyncOptions) (*session, er
 		c.Close()
 		return nil, fmt.Errorf("node at %s: %w", n.Address, err)
 	}
+	s.took = time.Since(began)
 	s.progress(Progress{Step: "connected"})
 	return s, nil
 }
@@ -59,29 +39,31 @@ func (s *session) greet(ctx context.Context) error {
 		return err
 	}
 	s.status, s.generation = *status, status.Generation
+	s.off = status.Time.Sub(s.a.now()).Round(time.Second)
 	var known string
-	err = s.a.db.QueryRowContext(ctx, "SELECT address FROM nodes WHERE key = ?", s.node.Key[:]).Scan(&known)
-	mail, retention := s.a.limits(ctx)
-	if err == nil && known == s.node.Address && mail == int64(status.MailLimit) && retention == status.Retention {
+	var mail, retention int64
+	err = s.a.db.QueryRowContext(ctx, "SELECT address, mail_limit, retention FROM nodes WHERE key = ?", s.node.Key[:]).Scan(&known, &mail, &retention)
+	if err == nil && known == s.node.Address && mail == int64(status.MailLimit) && retention == int64(status.Retention/time.Second) {
 		return nil
 	}
 	return s.a.write(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "INSERT INTO nodes (key, address) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET address = excluded.address", s.node.Key[:], s.node.Address); err != nil {
 			return err
 		}
-		return saveLimits(ctx, tx, int64(status.MailLimit), status.Retention)
+		return saveLimits(ctx, tx, s.node.Key, int64(status.MailLimit), status.Retention)
 	})
 }
 
 func (s *session) nodeStatus() NodeStatus {
-	return NodeStatus{Node: s.node, Version: s.status.Version, Peers: s.status.Peers, Members: s.status.Members,
+	return NodeStatus{Node: s.node, Took: s.took, Off: s.off, Version: s.status.Version, Peers: s.status.Peers, Members: s.status.Members,
 		Retention: s.status.Retention, MailLimit: int64(s.status.MailLimit), Clock: s.status.Time, Mesh: s.status.Mesh}
 }
 
 // Connect tries the node, publishes the passport and the tag keys there, takes the
-// passports that it knows, and keeps it as the account's node.
+// passports that it knows, and keeps it as the last of the account's nodes, or in its
+// place if it is one already.
 func (a *Account) Connect(ctx context.Context, n Node) (NodeStatus, error) {
-	s, err := a.dial(ctx, n, SyncOptions{})
+	s, err := newExchange(a, SyncOptions{}).dial(ctx, n)
 	if err != nil {
 		return NodeStatus{}, err
 	}
@@ -89,7 +71,10 @@ func (a *Account) Connect(ctx context.Context, n Node) (NodeStatus, error) {
 	if err := s.prepare(ctx); err != nil {
 		return NodeStatus{}, fmt.Errorf("node at %s: %w", n.Address, err)
 	}
-	err = a.write(ctx, func(tx *sql.Tx) error { return setMeta(ctx, tx, metaNode, n.Key[:]) })
+	err = a.write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE nodes SET problem = '', position = coalesce(position, (SELECT coalesce(max(position), 0) + 1 FROM nodes)) WHERE key = ?`, n.Key[:])
+		return err
+	})
 	return s.nodeStatus(), err
 }
 
@@ -101,20 +86,6 @@ func (a *Account) Redeem(ctx context.Context, line *mesh.Line) (Node, error) {
 		return Node{}, fmt.Errorf("use the invitation: %w", err)
 	}
 	return Node{Address: address, Key: line.Node}, nil
-}
-
-// NodeStatus asks the node how it is.
-func (a *Account) NodeStatus(ctx context.Context) (NodeStatus, error) {
-	n, err := a.node(ctx)
-	if err != nil {
-		return NodeStatus{}, err
-	}
-	s, err := a.dial(ctx, n, SyncOptions{})
-	if err != nil {
-		return NodeStatus{Node: n}, err
-	}
-	defer s.c.Close()
-	return s.nodeStatus(), nil
 }
 
 // publish gives the node the own passport, unless it has its newest block.
@@ -132,7 +103,7 @@ func (s *session) publish(ctx context.Context) error {
 	if bytes.Equal(published, mark) && s.status.Passport == s.a.ID() {
 		return nil
 	}
-	if err := s.c.PutPassport(ctx, own); err != nil {
+	if err := s.putOwn(ctx); err != nil {
 		return err
 	}
 	s.status.Passport = s.a.ID()
@@ -142,13 +113,19 @@ func (s *session) publish(ctx context.Context) error {
 	})
 }
 
-// putOwn gives the node the own passport again: somebody has an older chain.
+// putOwn gives the node the own passport. That the node has another chain of it is no
+// reason not to use it: the user learns of the fork when that chain comes from there.
 func (s *session) putOwn(ctx context.Context) error {
 	own, err := s.a.self(ctx, s.a.db)
 	if err != nil {
 		return err
 	}
-	return s.c.PutPassport(ctx, own)
+	err = s.c.PutPassport(ctx, own)
+	if errors.Is(err, clientapi.ErrFork) {
+		s.a.log.Warn("the node has another chain of the own passport", "node", s.node.Key.Short(), "error", err)
+		return nil
+	}
+	return err
 }
 
 // passportBatch is how many passports are stored in one transaction.
@@ -204,14 +181,4 @@ func (s *session) takePassports(ctx context.Context, batch []clientapi.PassportC
 		_, err := tx.ExecContext(ctx, "UPDATE nodes SET passport_generation = ?, passport_number = ? WHERE key = ?", gen, int64(last.Number), s.node.Key[:])
 		return err
 	})
-}
-
-// mergeForeign is mergePassport for what the node says: a fork is kept out and logged.
-func (a *Account) mergeForeign(ctx context.Context, tx *sql.Tx, c clientapi.PassportChange) error {
-	err := a.mergePassport(ctx, tx, c.Passport)
-	if fork, ok := errors.AsType[*passport.ForkError](err); ok {
-		a.log.Warn("two chains of one passport; the one seen first stays", "id", c.ID, "error", fork)
-		return nil
-	}
-	return err
 }

@@ -22,9 +22,9 @@ const (
 	// waitingAgain is when mail that waits for a passport is looked at again, if
 	// nothing wakes it before.
 	waitingAgain = time.Hour
-	// resealBefore is how long before the end of its envelopes a mail is sealed anew,
-	// if its lifetime is longer.
-	resealBefore = time.Hour
+	// resealBefore is how long before the end of its envelopes a mail is sealed anew, if
+	// its lifetime is longer: early enough for a device whose clock is two hours late.
+	resealBefore = 3 * time.Hour
 )
 
 // due is a mail that is to be handed to the node.
@@ -42,67 +42,70 @@ type due struct {
 	tries   int
 }
 
-// submitDue hands over what is due, small mail first. first is true for the first time
-// in a session: then mail that never reached the node is due in any case.
-func (s *session) submitDue(ctx context.Context, first bool) (accepted int, err error) {
-	if err := s.a.expireOutgoing(ctx); err != nil {
-		return 0, err
-	}
-	list, err := s.a.dueMail(ctx, first)
+// submitDue hands over what is due, small mail first. It returns the mails for which the
+// node has no room.
+func (s *session) submitDue(ctx context.Context, sel selection) (accepted int, full []int64, err error) {
+	list, err := s.a.dueMail(ctx, sel)
 	if err != nil || len(list) == 0 {
-		return 0, err
+		return 0, nil, err
 	}
 	unlock, err := s.a.lockOutbox(ctx)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer unlock()
-	if list, err = s.a.dueMail(ctx, first); err != nil { // what another process left
-		return 0, err
+	if list, err = s.a.dueMail(ctx, sel); err != nil { // what another process left
+		return 0, nil, err
 	}
 	var group []*due
 	parts := 0
 	flush := func() error {
-		n, err := s.submitGroup(ctx, group)
-		accepted += n
+		n, more, err := s.submitGroup(ctx, group)
+		accepted, full = accepted+n, append(full, more...)
 		group, parts = nil, 0
 		return err
 	}
 	for _, d := range list {
 		ready, err := s.a.prepare(ctx, d)
 		if err != nil {
-			return accepted, err
+			return accepted, full, err
 		}
 		if !ready {
 			continue
 		}
 		if parts+d.parts > submitBatch || d.parts > smallMail {
 			if err := flush(); err != nil {
-				return accepted, err
+				return accepted, full, err
 			}
 		}
 		if group, parts = append(group, d), parts+d.parts; d.parts > smallMail {
 			if err := flush(); err != nil {
-				return accepted, err
+				return accepted, full, err
 			}
 		}
 	}
-	return accepted, flush()
+	return accepted, full, flush()
 }
 
-func (a *Account) dueMail(ctx context.Context, first bool) ([]*due, error) {
+func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
+	also := make(map[int64]bool)
+	for _, n := range sel.also {
+		also[n] = true
+	}
 	var list []*due
 	err := each(ctx, a.db, `SELECT o.n, o.state, o.mail, m.total, m.count, o.recipient, o.sealed_for, o.expires, o.lifetime_end, o.reason, o.tries
 		FROM outgoing o JOIN mails m ON m.n = o.mail
-		WHERE (o.state IN (?1, ?2, ?3) AND o.next <= ?4) OR (?5 AND o.state = ?1) ORDER BY m.total, o.n`,
-		[]any{Queued, Accepted, Held, millis(a.now()), first}, func(rows *sql.Rows) error {
+		WHERE o.state IN (?1, ?2, ?3) AND o.lifetime_end > ?4 AND (o.next <= ?4 OR ?5 AND o.state = ?1 OR ?6) ORDER BY m.total, o.n`,
+		[]any{Queued, Accepted, Held, millis(a.now()), sel.first, len(also) > 0}, func(rows *sql.Rows) error {
 			d := new(due)
 			var end, expires int64
 			if err := rows.Scan(&d.n, &d.state, &d.mail, &d.size, &d.parts, into{d.to[:]}, &d.sealed, &expires, &end, &d.reason, &d.tries); err != nil {
 				return err
 			}
 			d.expires, d.end = passport.Time(expires), fromMillis(end)
-			list = append(list, d)
+			if len(also) == 0 || also[d.n] {
+				list = append(list, d)
+			}
 			return nil
 		})
 	return list, err
@@ -135,15 +138,24 @@ func (a *Account) prepare(ctx context.Context, d *due) (bool, error) {
 	if bytes.Equal(d.sealed, with.key()) && (d.expires > soon || a.expires(ctx, a.db, d.end) <= d.expires) {
 		return true, nil
 	}
-	if a.expires(ctx, a.db, d.end) <= passport.TimeOf(a.now()) {
-		return false, a.postpone(ctx, d, "less than an hour of its lifetime is left", waitingAgain)
+	err = a.write(ctx, func(tx *sql.Tx) error {
+		if err := a.sealAgain(ctx, tx, d, own, p, with); err != nil {
+			return err
+		}
+		return a.sealedAnew(ctx, tx, d.n)
+	})
+	if errors.Is(err, errSettled) {
+		return false, nil
 	}
-	return true, a.write(ctx, func(tx *sql.Tx) error { return a.sealAgain(ctx, tx, d, own, p, with) })
+	return err == nil, err
 }
 
 // sealAgain seals a mail from its stored body: the same mail id and body, so that the
 // recipient knows it for the same mail.
 func (a *Account) sealAgain(ctx context.Context, tx *sql.Tx, d *due, own *passport.Passport, p *peer, with *pair) error {
+	if s, _, err := stateOf(ctx, tx, d.n); err != nil || s.Final() { // a receipt came meanwhile
+		return errors.Join(err, errSettled)
+	}
 	var id MailID
 	var flags uint8
 	if err := tx.QueryRowContext(ctx, "SELECT mail_id, flags FROM mails WHERE n = ?", d.mail).Scan(into{id[:]}, &flags); err != nil {
@@ -157,6 +169,7 @@ func (a *Account) sealAgain(ctx context.Context, tx *sql.Tx, d *due, own *passpo
 	if err != nil {
 		return err
 	}
+	d.parts = len(parts)
 	return a.sealParts(ctx, tx, d.n, parts, own, p, with, d.end)
 }
 
@@ -172,9 +185,9 @@ func (a *Account) postpone(ctx context.Context, d *due, why string, after time.D
 
 // submitGroup hands over several small mails, or one large, in one call. The node
 // answers for every envelope: a mail is accepted if it has all of its envelopes.
-func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, err error) {
+func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, full []int64, err error) {
 	if group, err = s.a.offer(ctx, group); err != nil || len(group) == 0 {
-		return 0, err
+		return 0, nil, err
 	}
 	of := make(map[envelope.ID]*due)
 	var ids []envelope.ID
@@ -182,7 +195,7 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 	for _, d := range group {
 		list, err := s.a.envelopeIDs(ctx, d)
 		if err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		for _, id := range list {
 			of[id] = d
@@ -197,10 +210,16 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 		return b, err
 	})
 	if errors.Is(err, errSettled) {
-		return 0, nil // the next round leaves it out
+		return 0, nil, nil // the next round leaves it out
+	}
+	if errors.Is(err, clientapi.ErrNodeFull) { // it took none of what it lacked
+		for _, id := range ids {
+			refusals = append(refusals, clientapi.Refusal{ID: id, Reason: clientapi.ReasonFull, Text: err.Error()})
+		}
+		err = nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("hand mail to the node: %w", err)
+		return 0, nil, fmt.Errorf("hand mail to the node: %w", err)
 	}
 	s.progress(Progress{Step: "sending", Done: all, All: all})
 	refused := make(map[*due]clientapi.Refusal)
@@ -209,15 +228,20 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 	}
 	var taken []*due
 	for _, d := range group {
-		if r, ok := refused[d]; ok {
-			if err := s.a.markRefused(ctx, d, r); err != nil {
-				return accepted, err
-			}
+		r, ok := refused[d]
+		if !ok {
+			taken = append(taken, d)
 			continue
 		}
-		taken = append(taken, d)
+		if err := s.markRefused(ctx, d, r); err != nil {
+			return accepted, full, err
+		}
+		if r.Reason == clientapi.ReasonFull {
+			full = append(full, d.n)
+		}
 	}
-	return s.a.markAccepted(ctx, taken)
+	accepted, err = s.a.markAccepted(ctx, taken)
+	return accepted, full, err
 }
 
 // offer notes that the node may soon have all of these mails, and leaves out those
@@ -274,7 +298,7 @@ func (a *Account) settled(ctx context.Context, out int64) error {
 
 func (a *Account) envelope(ctx context.Context, out int64, id envelope.ID) (b []byte, err error) {
 	err = a.db.QueryRowContext(ctx, "SELECT envelope FROM outparts WHERE outgoing = ? AND id = ?", out, id[:]).Scan(&b)
-	if !errors.Is(err, sql.ErrNoRows) {
+	if err != nil && !errors.Is(err, sql.ErrNoRows) || len(b) > 0 {
 		return b, err
 	}
 	if err := a.settled(ctx, out); err != nil {
@@ -283,19 +307,36 @@ func (a *Account) envelope(ctx context.Context, out int64, id envelope.ID) (b []
 	return nil, errSettled
 }
 
+// nextTry returns when a mail that was just handed over is due again: by the plan, and
+// in time to be sealed anew.
+func (a *Account) nextTry(ctx context.Context, q querier, d *due) time.Time {
+	now := a.now()
+	next := now.Add(jitter(retryAfter(d.tries)))
+	var expires int64
+	if err := q.QueryRowContext(ctx, "SELECT expires FROM outgoing WHERE n = ?", d.n).Scan(&expires); err != nil {
+		return next
+	}
+	reseal := passport.Time(expires).Time().Add(-resealBefore)
+	if reseal.After(now) && reseal.Before(next) && a.expires(ctx, q, d.end) > passport.Time(expires) {
+		return reseal
+	}
+	return next
+}
+
 func (a *Account) markAccepted(ctx context.Context, group []*due) (accepted int, err error) {
 	err = a.write(ctx, func(tx *sql.Tx) error {
 		accepted = 0
 		for _, d := range group {
-			moved, err := a.advance(ctx, tx, d.n, Accepted, 0, "stored by the node")
+			moved, err := a.advance(ctx, tx, d.n, Accepted, "stored by the node")
 			if err != nil {
 				return err
 			}
 			if moved {
 				accepted++
 			}
-			next := a.now().Add(jitter(retryAfter(d.tries)))
-			if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET tries = tries + 1, next = ?, reason = '' WHERE n = ? AND state < ?", millis(next), d.n, Unconfirmed); err != nil {
+			_, err = tx.ExecContext(ctx, `UPDATE outgoing SET tries = tries + 1, next = ?, reason = CASE WHEN state = ? AND held = 0 THEN reason ELSE '' END
+				WHERE n = ? AND state < ?`, millis(a.nextTry(ctx, tx, d)), Held, d.n, Unconfirmed)
+			if err != nil {
 				return err
 			}
 		}
@@ -306,28 +347,36 @@ func (a *Account) markAccepted(ctx context.Context, group []*due) (accepted int,
 
 // markRefused keeps why the node did not take a mail. It did not take all of it, so it
 // can be cancelled again.
-func (a *Account) markRefused(ctx context.Context, d *due, r clientapi.Refusal) error {
-	return a.write(ctx, func(tx *sql.Tx) error {
-		next := a.now().Add(jitter(retryAfter(d.tries)))
+func (s *session) markRefused(ctx context.Context, d *due, r clientapi.Refusal) error {
+	why := "the node did not take it: " + r.Reason.String()
+	if r.Text != "" {
+		why += ": " + message.CleanLine(r.Text)
+	}
+	ended := r.Reason == clientapi.ReasonEnded || r.Reason == clientapi.ReasonTooFar
+	if ended && s.off.Abs() > maxClockOff {
+		why += fmt.Sprintf(" (this device's clock and the node's differ by %v)", s.off.Abs())
+	}
+	return s.a.write(ctx, func(tx *sql.Tx) error {
+		next := s.a.nextTry(ctx, tx, d)
 		_, err := tx.ExecContext(ctx, "UPDATE outgoing SET offered = CASE state WHEN ? THEN 0 ELSE offered END, tries = tries + 1, next = ? WHERE n = ?", Queued, millis(next), d.n)
 		if err != nil {
 			return err
 		}
-		if r.Reason == clientapi.ReasonEnded || r.Reason == clientapi.ReasonTooFar {
+		if ended {
 			if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET sealed_for = x'' WHERE n = ?", d.n); err != nil {
 				return err
 			}
 		}
-		return setReason(ctx, tx, d.n, "the node did not take it: "+message.CleanLine(r.Err().Error()))
+		return setReason(ctx, tx, d.n, why)
 	})
 }
 
-// nextDue returns how long it is until something becomes due; ok is false if nothing will.
-func (a *Account) nextDue(ctx context.Context) (time.Duration, bool, error) {
+// nextDue returns how long it is until mail is to be handed over.
+func (a *Account) nextDue(ctx context.Context) (time.Duration, error) {
 	var next sql.NullInt64
-	err := a.db.QueryRowContext(ctx, "SELECT min(min(next, lifetime_end)) FROM outgoing WHERE state IN (?, ?, ?)", Queued, Accepted, Held).Scan(&next)
+	err := a.db.QueryRowContext(ctx, "SELECT min(next) FROM outgoing WHERE state IN (?, ?, ?) AND lifetime_end > ?", Queued, Accepted, Held, millis(a.now())).Scan(&next)
 	if err != nil || !next.Valid {
-		return 0, false, err
+		return longestWait, err
 	}
-	return max(0, fromMillis(next.Int64).Sub(a.now())), true, nil
+	return max(0, fromMillis(next.Int64).Sub(a.now())), nil
 }

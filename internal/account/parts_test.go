@@ -160,7 +160,7 @@ func TestReceiptTwice(t *testing.T) {
 	take(t, alice, append(r, r...)...)
 	wantState(t, alice, id, account.Delivered)
 	for _, s := range []account.State{account.Queued, account.Accepted, account.Held, account.Unconfirmed, account.Refused} {
-		if err := alice.Advance(t.Context(), id, s, 3); err != nil {
+		if err := alice.Advance(t.Context(), id, s); err != nil {
 			t.Fatal(err)
 		}
 		wantState(t, alice, id, account.Delivered)
@@ -320,7 +320,7 @@ func TestLifetimeEnds(t *testing.T) {
 	c := new(clock)
 	alice, bob := offline(t, c)
 	id := send(t, alice, account.Draft{To: []string{"bob"}, Text: "hi"})
-	if err := alice.Advance(t.Context(), id, account.Accepted, 0); err != nil {
+	if err := alice.Advance(t.Context(), id, account.Accepted); err != nil {
 		t.Fatal(err)
 	}
 	take(t, bob, envelopes(t, alice, id)...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/asmtp/asmtp/envelope"
 	"github.com/asmtp/asmtp/passport"
 )
 
@@ -27,6 +28,20 @@ func (a *Account) Status(ctx context.Context, id MailID) ([]Outgoing, error) {
 	for i := range out {
 		byRecipient[out[i].Passport] = &out[i]
 	}
+	err = each(ctx, a.db, "SELECT o.recipient, p.id FROM outparts p JOIN outgoing o ON o.n = p.outgoing WHERE o.mail_id = ? ORDER BY p.idx", []any{id[:]}, func(rows *sql.Rows) error {
+		var to passport.ID
+		var e envelope.ID
+		if err := rows.Scan(into{to[:]}, into{e[:]}); err != nil {
+			return err
+		}
+		if o := byRecipient[to]; o != nil {
+			o.Envelopes = append(o.Envelopes, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	return out, each(ctx, a.db, `SELECT o.recipient, h.state, h.held, h.time, h.note FROM history h JOIN outgoing o ON o.n = h.outgoing
 		WHERE o.mail_id = ? ORDER BY h.rowid`, []any{id[:]}, func(rows *sql.Rows) error {
 		var to passport.ID
@@ -44,7 +59,7 @@ func (a *Account) Status(ctx context.Context, id MailID) ([]Outgoing, error) {
 }
 
 func (a *Account) outgoing(ctx context.Context, where string, args ...any) ([]Outgoing, error) {
-	if err := a.expireOutgoing(ctx); err != nil {
+	if err := a.age(ctx, false); err != nil {
 		return nil, err
 	}
 	peers, err := a.peers(ctx, a.db)
@@ -116,50 +131,7 @@ func (a *Account) Cancel(ctx context.Context, id MailID) error {
 			return fmt.Errorf("%w: mail %s has left this device", ErrTooLate, id)
 		}
 		for _, n := range can {
-			if _, err := a.advance(ctx, tx, n, Cancelled, 0, "cancelled"); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// expireOutgoing ends mail whose lifetime is over.
-func (a *Account) expireOutgoing(ctx context.Context) error {
-	now := millis(a.now())
-	var due int
-	const ended = "state IN (?, ?, ?) AND lifetime_end <= ?"
-	if err := a.db.QueryRowContext(ctx, "SELECT count(*) FROM outgoing WHERE "+ended, Queued, Accepted, Held, now).Scan(&due); err != nil || due == 0 {
-		return err
-	}
-	return a.write(ctx, func(tx *sql.Tx) error {
-		type end struct {
-			n       int64
-			offered bool
-			reason  string
-		}
-		var ends []end
-		err := each(ctx, tx, "SELECT n, offered, reason FROM outgoing WHERE "+ended, []any{Queued, Accepted, Held, now}, func(rows *sql.Rows) error {
-			var e end
-			err := rows.Scan(&e.n, &e.offered, &e.reason)
-			ends = append(ends, e)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		for _, e := range ends {
-			note := "no answer within the lifetime of the mail; it may have arrived"
-			if !e.offered {
-				note = "it never left this device within its lifetime"
-				if e.reason != "" {
-					note += ": " + e.reason
-				}
-			}
-			if _, err := a.advance(ctx, tx, e.n, Unconfirmed, 0, note); err != nil {
-				return err
-			}
-			if err := a.notice(ctx, tx, e.n, "failed", "4.4.7", note); err != nil {
+			if _, err := a.advance(ctx, tx, n, Cancelled, "cancelled"); err != nil {
 				return err
 			}
 		}

@@ -16,6 +16,11 @@ import (
 // from an observer of both sides the certainty of an answer right after a mail.
 const defaultReceiptDelay = 2 * time.Second
 
+// aloneFor is how long the receipts that a node accepted are handed to it again if it is
+// alone in its mesh, so that nobody else can confirm them: should its disk be put back to
+// a state from before, it gets them once more.
+const aloneFor = 24 * time.Hour
+
 // receiptsPerEnvelope is how many receipts fit into an envelope of the smallest class.
 var receiptsPerEnvelope = envelope.Capacity(0) / envelope.ReceiptSize
 
@@ -31,10 +36,26 @@ func (a *Account) receiptWait() time.Duration {
 	return rand.N(longest + 1)
 }
 
-func (a *Account) receiptsWaiting(ctx context.Context) (bool, error) {
+// unsealed are receipts without an envelope that could be sealed: those to contacts
+// whose passport is known.
+const unsealed = `FROM receipts r WHERE r.batch IS NULL AND
+	(r.peer = ?1 OR EXISTS (SELECT 1 FROM contacts c JOIN passports p ON p.id = c.id WHERE c.id = r.peer))`
+
+// receiptsDue reports whether there are receipts to be handed over now.
+func (a *Account) receiptsDue(ctx context.Context) (bool, error) {
 	var n int
-	err := a.db.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM receipts r WHERE r.batch IS NULL AND (r.peer = ? OR EXISTS (SELECT 1 FROM contacts c JOIN passports p ON p.id = c.id WHERE c.id = r.peer))) + (SELECT count(*) FROM batches)", a.idBytes()).Scan(&n)
+	err := a.db.QueryRowContext(ctx, "SELECT (SELECT count(*) "+unsealed+") + (SELECT count(*) FROM batches WHERE next <= ?2)", a.idBytes(), millis(a.now())).Scan(&n)
 	return n > 0, err
+}
+
+// nextReceipt returns how long it is until receipts are to be handed over.
+func (a *Account) nextReceipt(ctx context.Context) (time.Duration, error) {
+	var next sql.NullInt64
+	err := a.db.QueryRowContext(ctx, "SELECT min(next) FROM batches").Scan(&next)
+	if err != nil || !next.Valid {
+		return longestWait, err
+	}
+	return max(0, fromMillis(next.Int64).Sub(a.now())), nil
 }
 
 func (a *Account) idBytes() []byte {
@@ -42,24 +63,35 @@ func (a *Account) idBytes() []byte {
 	return id[:]
 }
 
+// queueReceipt notes that a mail is to be answered. If an answer is on its way already it
+// stays; one that a node had is sealed once more, since it seems to be lost.
+func (a *Account) queueReceipt(ctx context.Context, tx *sql.Tx, to passport.ID, id envelope.MailID, hash envelope.BodyHash, code uint8) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO receipts (peer, mail_id, body_hash, code, created) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (peer, mail_id, body_hash, code) DO UPDATE SET batch = NULL, created = excluded.created
+		WHERE EXISTS (SELECT 1 FROM batches b WHERE b.n = receipts.batch AND b.accepted > 0)`, to[:], id[:], hash[:], code, millis(a.now()))
+	return err
+}
+
 // sendReceipts seals the receipts that wait, those to one contact together, and hands
-// them to the node. They are forgotten once the node has them.
-func (s *session) sendReceipts(ctx context.Context) error {
-	if waiting, err := s.a.receiptsWaiting(ctx); err != nil || !waiting {
-		return err
+// them to the node. They stay, and are handed over again by the plan of mail, until
+// another member of the mesh has them or their envelope ends. It returns those for which
+// the node has no room.
+func (s *session) sendReceipts(ctx context.Context, sel selection) (full []int64, err error) {
+	if due, err := s.a.receiptsDue(ctx); err != nil || !due && len(sel.also) == 0 {
+		return nil, err
 	}
 	unlock, err := s.a.lockOutbox(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
 	if err := s.a.sealReceipts(ctx); err != nil {
-		return fmt.Errorf("receipts: %w", err)
+		return nil, fmt.Errorf("receipts: %w", err)
 	}
-	for {
-		batches, err := s.a.receiptBatches(ctx)
+	for also := sel.also; ; also = nil {
+		batches, err := s.a.dueBatches(ctx, also)
 		if err != nil || len(batches) == 0 {
-			return err
+			return full, err
 		}
 		ids := make([]envelope.ID, 0, len(batches))
 		for id := range batches {
@@ -67,18 +99,17 @@ func (s *session) sendReceipts(ctx context.Context) error {
 		}
 		refusals, err := s.c.Submit(ctx, ids, func(id envelope.ID) ([]byte, error) { return batches[id].envelope, nil })
 		if err != nil {
-			return fmt.Errorf("hand receipts to the node: %w", err)
+			return full, fmt.Errorf("hand receipts to the node: %w", err)
 		}
-		full := false
+		refused := make(map[envelope.ID]clientapi.Refusal)
 		for _, r := range refusals {
 			s.a.log.Warn("the node did not take a receipt", "error", r.Err())
-			if r.Reason == clientapi.ReasonFull {
-				delete(batches, r.ID) // it stays, for later
-				full = true
+			if refused[r.ID] = r; r.Reason == clientapi.ReasonFull {
+				full = append(full, batches[r.ID].n)
 			}
 		}
-		if err := s.a.forgetBatches(ctx, batches); err != nil || full {
-			return err
+		if err := s.markReceipts(ctx, batches, refused); err != nil {
+			return full, err
 		}
 	}
 }
@@ -87,40 +118,117 @@ func (s *session) sendReceipts(ctx context.Context) error {
 type receiptBatch struct {
 	n        int64
 	envelope []byte
+	accepted int64
+	tries    int
 }
 
-func (a *Account) forgetBatches(ctx context.Context, batches map[envelope.ID]receiptBatch) error {
-	return a.write(ctx, func(tx *sql.Tx) error {
-		for _, b := range batches {
-			if _, err := tx.ExecContext(ctx, "DELETE FROM batches WHERE n = ?", b.n); err != nil {
-				return err
+// dueBatches returns some that are due, or of those named.
+func (a *Account) dueBatches(ctx context.Context, also []int64) (map[envelope.ID]receiptBatch, error) {
+	named := make(map[int64]bool)
+	for _, n := range also {
+		named[n] = true
+	}
+	batches := make(map[envelope.ID]receiptBatch)
+	return batches, each(ctx, a.db, "SELECT n, id, envelope, accepted, tries FROM batches WHERE next <= ? OR ? ORDER BY next, n", []any{millis(a.now()), len(also) > 0}, func(rows *sql.Rows) error {
+		var id envelope.ID
+		var b receiptBatch
+		if err := rows.Scan(&b.n, into{id[:]}, &b.envelope, &b.accepted, &b.tries); err != nil {
+			return err
+		}
+		if len(batches) < submitBatch && (len(also) == 0 || named[b.n]) {
+			batches[id] = b
+		}
+		return nil
+	})
+}
+
+// markReceipts keeps what the node said, and when each is due again.
+func (s *session) markReceipts(ctx context.Context, batches map[envelope.ID]receiptBatch, refused map[envelope.ID]clientapi.Refusal) error {
+	now := s.a.now()
+	return s.a.write(ctx, func(tx *sql.Tx) error {
+		for id, b := range batches {
+			query, args := "UPDATE batches SET tries = tries + 1, next = ?1, accepted = CASE accepted WHEN 0 THEN ?2 ELSE accepted END WHERE n = ?3",
+				[]any{millis(now.Add(jitter(retryAfter(b.tries)))), millis(now), b.n}
+			r, isRefused := refused[id]
+			switch {
+			case isRefused && r.Reason == clientapi.ReasonFull:
+				query = "UPDATE batches SET tries = tries + 1, next = ?1 WHERE n = ?3"
+			case isRefused && (r.Reason == clientapi.ReasonEnded || r.Reason == clientapi.ReasonTooFar): // sealed anew when it is due
+				query = "UPDATE batches SET tries = tries + 1, next = ?1, sealed_for = x'' WHERE n = ?3"
+			case isRefused, s.status.Members <= 1 && b.accepted > 0 && now.Sub(fromMillis(b.accepted)) > aloneFor:
+				query, args = "DELETE FROM batches WHERE n = ?", []any{b.n}
+			}
+			if _, err := tx.ExecContext(ctx, query, args...); err != nil {
+				return fmt.Errorf("receipts: %w", err)
 			}
 		}
 		return nil
 	})
 }
 
-func (a *Account) receiptBatches(ctx context.Context) (map[envelope.ID]receiptBatch, error) {
-	batches := make(map[envelope.ID]receiptBatch)
-	return batches, each(ctx, a.db, "SELECT n, envelope FROM batches ORDER BY n LIMIT ?", []any{submitBatch}, func(rows *sql.Rows) error {
-		var b receiptBatch
-		if err := rows.Scan(&b.n, &b.envelope); err != nil {
+// openBatches takes apart the envelopes that are due and do not fit any more: sealed with
+// keys that were replaced, or, if no node had them yet, about to end.
+func (a *Account) openBatches(ctx context.Context, own *passport.Passport, peers map[passport.ID]*peer) error {
+	soon := int64(passport.TimeOf(a.now().Add(resealBefore)))
+	var stale []int64
+	err := each(ctx, a.db, "SELECT n, peer, sealed_for, expires, accepted FROM batches WHERE next <= ?", []any{millis(a.now())}, func(rows *sql.Rows) error {
+		var n, expires, accepted int64
+		var to passport.ID
+		var sealed []byte
+		if err := rows.Scan(&n, into{to[:]}, &sealed, &expires, &accepted); err != nil {
 			return err
 		}
-		e, err := envelope.Parse(b.envelope)
-		if err != nil {
-			return fmt.Errorf("stored receipt: %w", err)
+		p := peers[to]
+		if p == nil || p.waiting() != "" {
+			return nil
 		}
-		batches[e.ID()] = b
+		if key := currentKeys(own, p); string(sealed) != string(key) || accepted == 0 && expires <= soon {
+			stale = append(stale, n)
+		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	var empty int
+	const unused = "NOT EXISTS (SELECT 1 FROM receipts r WHERE r.batch = batches.n)" // all sealed once more
+	if err := a.db.QueryRowContext(ctx, "SELECT count(*) FROM batches WHERE "+unused).Scan(&empty); err != nil || empty+len(stale) == 0 {
+		return err
+	}
+	return a.write(ctx, func(tx *sql.Tx) error {
+		for _, n := range stale {
+			if _, err := tx.ExecContext(ctx, "UPDATE receipts SET batch = NULL WHERE batch = ?", n); err != nil {
+				return err
+			}
+		}
+		_, err := tx.ExecContext(ctx, "DELETE FROM batches WHERE "+unused)
+		return err
+	})
+}
+
+// currentKeys is the key of the pair that mail to p is sealed with now.
+func currentKeys(own *passport.Passport, p *peer) []byte {
+	mine, _ := own.Shared()
+	theirs, _ := p.pass.Shared()
+	return (&pair{own: mine, theirs: theirs}).key()
 }
 
 // sealReceipts puts the receipts that are not sealed yet into envelopes.
 func (a *Account) sealReceipts(ctx context.Context) error {
+	own, err := a.self(ctx, a.db)
+	if err != nil {
+		return err
+	}
+	peers, err := a.peers(ctx, a.db)
+	if err != nil {
+		return err
+	}
+	if err := a.openBatches(ctx, own, peers); err != nil {
+		return err
+	}
 	waiting := make(map[passport.ID][]envelope.Receipt)
 	rows := make(map[passport.ID][]int64)
-	err := each(ctx, a.db, "SELECT n, peer, mail_id, body_hash, code FROM receipts WHERE batch IS NULL ORDER BY n", nil, func(r *sql.Rows) error {
+	err = each(ctx, a.db, "SELECT r.n, r.peer, r.mail_id, r.body_hash, r.code "+unsealed+" ORDER BY r.n", []any{a.idBytes()}, func(r *sql.Rows) error {
 		var n int64
 		var to passport.ID
 		var receipt envelope.Receipt
@@ -131,14 +239,6 @@ func (a *Account) sealReceipts(ctx context.Context) error {
 		return nil
 	})
 	if err != nil || len(waiting) == 0 {
-		return err
-	}
-	own, err := a.self(ctx, a.db)
-	if err != nil {
-		return err
-	}
-	peers, err := a.peers(ctx, a.db)
-	if err != nil {
 		return err
 	}
 	for to, list := range waiting {
@@ -174,8 +274,9 @@ func (a *Account) sealReceiptBatch(ctx context.Context, own *passport.Passport, 
 	if err != nil {
 		return err
 	}
+	eid := e.ID()
 	return a.write(ctx, func(tx *sql.Tx) error {
-		r, err := tx.ExecContext(ctx, "INSERT INTO batches (expires, envelope) VALUES (?, ?)", int64(expires), e.Bytes())
+		r, err := tx.ExecContext(ctx, "INSERT INTO batches (expires, envelope, id, peer, sealed_for) VALUES (?, ?, ?, ?, ?)", int64(expires), e.Bytes(), eid[:], p.id[:], with.key())
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/internal/fault"
 	"github.com/asmtp/asmtp/internal/message"
 	"github.com/asmtp/asmtp/noise"
 	"github.com/asmtp/asmtp/passport"
@@ -36,6 +37,7 @@ type delivery struct {
 type opened struct {
 	from    *peer
 	certain bool
+	with    *pair
 	part    *envelope.Part
 	env     *envelope.Envelope
 	newer   bool // keep it for a newer program
@@ -111,7 +113,7 @@ func (o *opener) open(d delivery) *opened {
 		return nil
 	}
 	part, err := p.sealer.Open(e, p.in)
-	r := &opened{from: o.peers[p.peer], certain: !p.tainted, part: part, env: e}
+	r := &opened{from: o.peers[p.peer], certain: !p.tainted, with: p, part: part, env: e}
 	switch {
 	case errors.Is(err, envelope.ErrNewer):
 		r.newer = true
@@ -175,9 +177,7 @@ func (a *Account) take(ctx context.Context, o *opener, node noise.PublicKey, gen
 
 func (a *Account) takePart(ctx context.Context, tx *sql.Tx, o *opener, r *opened, t *taken) error {
 	if r.newer {
-		id := r.env.ID()
-		_, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO kept VALUES (?, ?, ?, ?)", id[:], r.from.id[:], r.env.Bytes(), millis(a.now()))
-		return err
+		return a.keep(ctx, tx, r)
 	}
 	if !r.from.self {
 		t.fetchChains = t.fetchChains || !r.from.pass.Contains(r.part.SenderTip)
@@ -237,14 +237,14 @@ func (a *Account) takeReceipt(ctx context.Context, tx *sql.Tx, from *peer, r env
 	}
 	switch r.Code {
 	case envelope.ReceiptStored:
-		_, err = a.advance(ctx, tx, out, Delivered, 0, "receipt of the recipient's device")
+		_, err = a.advance(ctx, tx, out, Delivered, "receipt of the recipient's device")
 	case envelope.ReceiptRead:
-		_, err = a.advance(ctx, tx, out, Read, 0, "opened by the recipient")
+		_, err = a.advance(ctx, tx, out, Read, "opened by the recipient")
 	case envelope.ReceiptRefused:
 		const why = "the recipient's device does not take it: it is too large or broken"
 		var moved bool
-		if moved, err = a.advance(ctx, tx, out, Refused, 0, why); moved {
-			err = a.notice(ctx, tx, out, "failed", "5.3.4", why)
+		if moved, err = a.advance(ctx, tx, out, Refused, why); moved {
+			err = a.notice(ctx, tx, out, message.Failure{Action: "failed", Status: "5.3.4", Reason: why})
 		}
 	}
 	return err
@@ -252,15 +252,16 @@ func (a *Account) takeReceipt(ctx context.Context, tx *sql.Tx, from *peer, r env
 
 // takeMail stores a part of a mail and, if it was the last that was missing, the mail.
 func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened) (*Summary, error) {
-	p, from := r.part, r.from.id
-	var code uint8
-	err := tx.QueryRowContext(ctx, "SELECT code FROM seen WHERE sender = ? AND mail_id = ? AND body_hash = ?", from[:], p.MailID[:], p.BodyHash[:]).Scan(&code)
-	if err == nil {
-		// It came again, so perhaps the answer did not arrive.
-		return nil, a.queueReceipt(ctx, tx, from, p.MailID, p.BodyHash, code)
-	}
-	if !errors.Is(err, sql.ErrNoRows) {
+	p := r.part
+	seen, err := a.takenBefore(ctx, tx, r)
+	if err != nil {
 		return nil, err
+	}
+	if seen && fault.DoubleAccept {
+		return a.showAgain(ctx, tx, r)
+	}
+	if seen {
+		return nil, nil
 	}
 	limit, _ := readLimits(ctx, tx)
 	if int64(p.Total) > limit {
@@ -406,17 +407,12 @@ func (a *Account) refuse(ctx context.Context, tx *sql.Tx, r *opened, mail int64)
 // answer notes that a mail is dealt with and queues its receipt.
 func (a *Account) answer(ctx context.Context, tx *sql.Tx, r *opened, code envelope.ReceiptCode) error {
 	p, from := r.part, r.from.id
-	until := r.env.Expires.Time().Add(seenFor)
-	_, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?)", from[:], p.MailID[:], p.BodyHash[:], code, millis(until))
+	sealing := r.sealing()
+	_, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?)", from[:], p.MailID[:], p.BodyHash[:], code, millis(r.env.Expires.Time().Add(seenFor)), int64(r.env.Expires), sealing[:])
 	if err != nil {
 		return err
 	}
 	return a.queueReceipt(ctx, tx, from, p.MailID, p.BodyHash, code)
-}
-
-func (a *Account) queueReceipt(ctx context.Context, tx *sql.Tx, to passport.ID, id envelope.MailID, hash envelope.BodyHash, code uint8) error {
-	_, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO receipts (peer, mail_id, body_hash, code) VALUES (?, ?, ?, ?)", to[:], id[:], hash[:], code)
-	return err
 }
 
 func readBody(ctx context.Context, q querier, mail int64) ([]byte, error) {
@@ -437,24 +433,4 @@ func readBody(ctx context.Context, q querier, mail int64) ([]byte, error) {
 		return nil
 	})
 	return body, err
-}
-
-// forgetOld removes what is not needed any more. It runs once in a Sync.
-func (a *Account) forgetOld(ctx context.Context) error {
-	now := a.now()
-	return a.write(ctx, func(tx *sql.Tx) error {
-		for _, s := range []struct {
-			query string
-			arg   int64
-		}{
-			{"DELETE FROM seen WHERE until < ?", millis(now)},
-			{"DELETE FROM mails WHERE folder = 0 AND id IS NULL AND received < ?", millis(now.Add(-seenFor))},
-			{"DELETE FROM batches WHERE expires < ?", int64(passport.TimeOf(now))},
-		} {
-			if _, err := tx.ExecContext(ctx, s.query, s.arg); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }

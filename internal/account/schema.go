@@ -1,19 +1,22 @@
 package account
 
 // schemaVersion is kept as SQLite's user_version. A database of a higher one is refused.
-const schemaVersion = 1
+const schemaVersion = 2
 
-// schema is the database of version 1. Times are Unix milliseconds, except stamps and
-// what is part of an envelope.
+// schema is the database of version 2, of which migrate.go makes older ones. Times are
+// Unix milliseconds, except stamps and what is part of an envelope.
 const schema = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
 
--- The nodes, with where this device stands in the mailbox of each.
+-- The nodes, with where this device stands in the mailbox of each. position: in the
+-- order of connecting, from 1; null for one that was named for one command only.
 CREATE TABLE nodes (
   key BLOB PRIMARY KEY, address TEXT NOT NULL,
   generation BLOB NOT NULL DEFAULT x'', number INTEGER NOT NULL DEFAULT 0,
   passport_generation BLOB NOT NULL DEFAULT x'', passport_number INTEGER NOT NULL DEFAULT 0,
-  published BLOB NOT NULL DEFAULT x'' -- generation and tip of the own passport that it has
+  published BLOB NOT NULL DEFAULT x'', -- generation and tip of the own passport that it has
+  position INTEGER, last_sync INTEGER NOT NULL DEFAULT 0, problem TEXT NOT NULL DEFAULT '',
+  mail_limit INTEGER NOT NULL DEFAULT 0, retention INTEGER NOT NULL DEFAULT 0 -- bytes and seconds; 0: not told yet
 ) WITHOUT ROWID;
 
 -- Every passport of the mesh: since no single one is ever asked for, all are kept.
@@ -28,12 +31,15 @@ CREATE TABLE contacts (
 -- Slow to derive, so kept.
 CREATE TABLE topics (own BLOB, peer BLOB, topic BLOB NOT NULL, PRIMARY KEY (own, peer)) WITHOUT ROWID;
 
--- What the node was told to recognise. generation: of the node that knows it, x'' for none.
+-- What each node was told to recognise, under handles of its own: with the same handle
+-- two nodes could find out that they serve one user. generation: in which the node knows
+-- it, x'' for not yet.
 CREATE TABLE tagkeys (
   handle BLOB PRIMARY KEY, peer BLOB NOT NULL, own_key BLOB NOT NULL, peer_key BLOB NOT NULL,
-  epoch INTEGER NOT NULL, generation BLOB NOT NULL DEFAULT x'', gone INTEGER NOT NULL DEFAULT 0
+  epoch INTEGER NOT NULL, generation BLOB NOT NULL DEFAULT x'', gone INTEGER NOT NULL DEFAULT 0,
+  node BLOB NOT NULL
 ) WITHOUT ROWID;
-CREATE UNIQUE INDEX tagkeys_pair ON tagkeys (peer, own_key, peer_key, epoch) WHERE gone = 0;
+CREATE UNIQUE INDEX tagkeys_pair ON tagkeys (node, peer, own_key, peer_key, epoch) WHERE gone = 0;
 
 -- Mail, received (folder 0) and sent (folder 1). id is null until it is complete.
 CREATE TABLE mails (
@@ -51,9 +57,11 @@ CREATE TABLE body (
   mail INTEGER NOT NULL REFERENCES mails (n) ON DELETE CASCADE, idx INTEGER NOT NULL, data BLOB NOT NULL,
   PRIMARY KEY (mail, idx)
 );
--- Which mails were taken in for good and how they were answered.
+-- Which mails were taken in for good and how they were answered. expires, sealing: the
+-- latest sealing that was answered, see sealing.
 CREATE TABLE seen (
   sender BLOB, mail_id BLOB, body_hash BLOB, code INTEGER NOT NULL, until INTEGER NOT NULL,
+  expires INTEGER NOT NULL DEFAULT 0, sealing BLOB NOT NULL DEFAULT x'',
   PRIMARY KEY (sender, mail_id, body_hash)
 ) WITHOUT ROWID;
 CREATE VIRTUAL TABLE search USING fts5 (subject, sender, text, content='', contentless_delete=1, tokenize='unicode61 remove_diacritics 2');
@@ -67,14 +75,21 @@ CREATE TABLE outgoing (
   offered INTEGER NOT NULL DEFAULT 0, -- the node may have all of it
   sealed_for BLOB NOT NULL DEFAULT x'', -- both shared keys its parts are sealed with
   expires INTEGER NOT NULL DEFAULT 0,
+  delayed INTEGER NOT NULL DEFAULT 0, -- the notice of the delay was given
   UNIQUE (mail_id, recipient)
 );
 CREATE INDEX outgoing_due ON outgoing (state, next);
+-- The parts as sealed last; of a mail that is settled the ids only.
 CREATE TABLE outparts (
   outgoing INTEGER NOT NULL REFERENCES outgoing (n) ON DELETE CASCADE, idx INTEGER NOT NULL,
   id BLOB NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (outgoing, idx)
 );
 CREATE INDEX outparts_id ON outparts (id);
+-- How many members hold all envelopes of a mail, as each node said last.
+CREATE TABLE custody (
+  outgoing INTEGER NOT NULL REFERENCES outgoing (n) ON DELETE CASCADE, node BLOB NOT NULL,
+  held INTEGER NOT NULL, PRIMARY KEY (outgoing, node)
+) WITHOUT ROWID;
 CREATE TABLE history (
   outgoing INTEGER NOT NULL REFERENCES outgoing (n) ON DELETE CASCADE, state INTEGER NOT NULL,
   held INTEGER NOT NULL, time INTEGER NOT NULL, note TEXT NOT NULL
@@ -85,16 +100,26 @@ CREATE TRIGGER forward BEFORE UPDATE OF state ON outgoing
 WHEN NEW.state < OLD.state OR (OLD.state = 1 AND NEW.state <> 1) OR (NEW.state = 1 AND OLD.state > 1)
 BEGIN SELECT RAISE(ABORT, 'the state of a mail never moves back'); END;
 
--- Answers that are to be sent; batch is null until they are sealed.
+-- Answers that are on their way; batch is null until they are sealed.
 CREATE TABLE receipts (
   n INTEGER PRIMARY KEY, peer BLOB NOT NULL, mail_id BLOB NOT NULL, body_hash BLOB NOT NULL,
   code INTEGER NOT NULL, batch INTEGER REFERENCES batches (n) ON DELETE CASCADE,
+  created INTEGER NOT NULL DEFAULT 0,
   UNIQUE (peer, mail_id, body_hash, code)
 );
-CREATE TABLE batches (n INTEGER PRIMARY KEY, expires INTEGER NOT NULL, envelope BLOB NOT NULL);
+-- Envelopes of answers. accepted: when a node took it, 0 for not yet; next: when it is
+-- handed over (again).
+CREATE TABLE batches (
+  n INTEGER PRIMARY KEY, expires INTEGER NOT NULL, envelope BLOB NOT NULL,
+  id BLOB NOT NULL DEFAULT x'', peer BLOB NOT NULL DEFAULT x'', sealed_for BLOB NOT NULL DEFAULT x'',
+  accepted INTEGER NOT NULL DEFAULT 0, next INTEGER NOT NULL DEFAULT 0, tries INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX receipts_batch ON receipts (batch);
 
 -- Mailbox numbers that are taken in and not acknowledged yet.
 CREATE TABLE acks (node BLOB NOT NULL, generation BLOB NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (node, generation, number)) WITHOUT ROWID;
 -- What a newer program will understand, still sealed.
 CREATE TABLE kept (id BLOB PRIMARY KEY, peer BLOB NOT NULL, envelope BLOB NOT NULL, received INTEGER NOT NULL);
+-- Second chains of passports: the one seen first is in force, this is the proof.
+CREATE TABLE forks (id BLOB PRIMARY KEY, export BLOB NOT NULL, seen INTEGER NOT NULL);
 `

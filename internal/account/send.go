@@ -15,8 +15,12 @@ import (
 )
 
 const (
-	// defaultLifetime is how long delivery of a mail is tried.
+	// MinLifetime and MaxLifetime bound for how long delivery of a mail is tried.
+	MinLifetime     = time.Hour
+	MaxLifetime     = 60 * 24 * time.Hour
 	defaultLifetime = 14 * 24 * time.Hour
+	// maxClockOff is by how much clocks may be wrong.
+	maxClockOff = 2 * time.Hour
 	// defaultRetention and defaultMailLimit hold until the node said what its mesh does.
 	defaultRetention = 14 * 24 * time.Hour
 	defaultMailLimit = 50 << 20
@@ -33,8 +37,14 @@ const (
 // Send puts a mail into the outbox. When it returns, the mail is on disk for every
 // recipient, in the order To, Cc, Bcc. Nothing is sent yet: that is [Account.Sync].
 //
-// Errors: [NoContactError], [ErrNoRecipient], [SizeError].
+// Errors: [NoContactError], [ErrNoRecipient], [SizeError], [ErrLifetime].
 func (a *Account) Send(ctx context.Context, d Draft) ([]Outgoing, error) {
+	if d.Lifetime == 0 {
+		d.Lifetime = defaultLifetime
+	}
+	if d.Lifetime < MinLifetime || d.Lifetime > MaxLifetime {
+		return nil, fmt.Errorf("%v: %w", d.Lifetime, ErrLifetime)
+	}
 	peers, err := a.peers(ctx, a.db)
 	if err != nil {
 		return nil, err
@@ -55,9 +65,6 @@ func (a *Account) Send(ctx context.Context, d Draft) ([]Outgoing, error) {
 		m.body, m.flags = c, envelope.FlagCompressed
 	}
 	m.hash = envelope.HashBody(m.body)
-	if m.lifetime <= 0 {
-		m.lifetime = defaultLifetime
-	}
 	own, err := a.self(ctx, a.db)
 	if err != nil {
 		return nil, err
@@ -297,14 +304,12 @@ func (a *Account) sealParts(ctx context.Context, tx *sql.Tx, out int64, parts []
 func (p *pair) key() []byte { return append(append([]byte(nil), p.own[:]...), p.theirs[:]...) }
 
 // expires returns the end of an envelope that is sealed now for a mail whose lifetime
-// ends at end: no later than the mesh keeps mail.
+// ends at end: not before that, whatever the clocks, and no later than the mesh keeps mail.
 func (a *Account) expires(ctx context.Context, q querier, end time.Time) passport.Time {
 	_, retention := readLimits(ctx, q)
-	if latest := a.now().Add(retention - retentionMargin); end.After(latest) {
-		end = latest
-	}
-	t := passport.TimeOf(end)
-	return t - t%envelope.ExpiresStep
+	latest := passport.TimeOf(a.now().Add(retention - retentionMargin))
+	wanted := passport.TimeOf(end.Add(maxClockOff + envelope.ExpiresStep*time.Second - time.Second))
+	return min(wanted-wanted%envelope.ExpiresStep, latest-latest%envelope.ExpiresStep)
 }
 
 // limits returns the largest mail and how long the mesh keeps mail, as the node said last.

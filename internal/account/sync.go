@@ -2,372 +2,65 @@ package account
 
 import (
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
-	"time"
-
-	"database/sql"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/asmtp/asmtp/envelope"
 	"github.com/asmtp/asmtp/internal/clientapi"
 )
 
+// takeBatch and takeBytes bound what is stored in one transaction.
 const (
-	// takeBatch and takeBytes bound what is stored in one transaction.
 	takeBatch = 128
 	takeBytes = 8 << 20
-	// firstReconnect and lastReconnect bound the wait before a broken connection is
-	// made again; it doubles from one to the other.
-	firstReconnect = time.Second
-	lastReconnect  = time.Minute
-	// otherProcesses is how often a session that follows looks whether another process
-	// changed the database.
-	otherProcesses = 200 * time.Millisecond
 )
 
-// session is one connection with the node.
-type session struct {
-	a          *Account
-	c          *clientapi.Client
-	node       Node
-	status     clientapi.Status
-	generation uint64
-	o          SyncOptions
-
-	mu  sync.Mutex
-	res SyncResult
-}
-
-func (s *session) progress(p Progress) {
-	if s.o.OnProgress != nil {
-		s.o.OnProgress(p)
-	}
-}
-
-// Sync sends what is due and takes in what came. With Follow it returns only when ctx
-// ends, with its error, or when going on makes no sense: no node is known, or the node
-// does not admit this device.
+// Sync sends what is due and takes in what came, with all nodes. It is an error only if
+// it failed with every node; the result says about each. With Follow it returns only when
+// ctx ends, with its error, or when going on makes no sense: no node is known, or none
+// admits this device.
 func (a *Account) Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
-	if !o.Follow {
-		res, err := a.exchange(ctx, o)
-		if err != nil {
-			return res, err
-		}
-		return res, a.finishSync(ctx, &res)
-	}
-	var total SyncResult
-	for wait := firstReconnect; ; wait = min(2*wait, lastReconnect) {
-		began := a.now()
-		res, err := a.exchange(ctx, o)
-		total.Received, total.Sent = total.Received+res.Received, total.Sent+res.Sent
-		if ctx.Err() != nil {
-			return total, ctx.Err()
-		}
-		if errors.Is(err, ErrNoNode) || errors.Is(err, clientapi.ErrNotAllowed) || errors.Is(err, ErrTampered) {
-			return total, err
-		}
-		if o.OnProgress != nil {
-			o.OnProgress(Progress{Step: "disconnected", Err: err})
-		}
-		a.log.Info("connection to the node ended", "error", err)
-		if a.now().Sub(began) > lastReconnect {
-			wait = firstReconnect
-		}
-		select {
-		case <-ctx.Done():
-			return total, ctx.Err()
-		case <-time.After(jitter(wait)):
-		}
-	}
-}
-
-// finishSync counts what is left and notes when mail was last taken in.
-func (a *Account) finishSync(ctx context.Context, res *SyncResult) error {
-	return a.db.QueryRowContext(ctx, "SELECT count(*) FROM outgoing WHERE state = ?", Queued).Scan(&res.Pending)
-}
-
-func (a *Account) noteSync(ctx context.Context) error {
-	return a.write(ctx, func(tx *sql.Tx) error {
-		return setMeta(ctx, tx, metaLastSync, binary.BigEndian.AppendUint64(nil, uint64(millis(a.now()))))
-	})
-}
-
-// exchange does all there is to do over one connection.
-func (a *Account) exchange(ctx context.Context, o SyncOptions) (SyncResult, error) {
-	n, err := a.node(ctx)
+	nodes, err := a.nodes(ctx)
 	if err != nil {
 		return SyncResult{}, err
 	}
-	s, err := a.dial(ctx, n, o)
-	if err != nil {
-		return SyncResult{}, err
-	}
-	defer s.c.Close()
+	x := newExchange(a, o)
 	if o.Follow {
-		err = s.follow(ctx)
+		err = x.follow(ctx)
 	} else {
-		err = s.once(ctx)
+		err = x.once(ctx, nodes)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.res, err
-}
-
-// prepare makes the node know this user: passport and tag keys, and takes the
-// passports that changed.
-func (s *session) prepare(ctx context.Context) error {
-	if err := s.publish(ctx); err != nil {
-		return err
-	}
-	if err := s.fetchPassports(ctx, false); err != nil {
-		return err
-	}
-	return s.registerTagKeys(ctx)
-}
-
-// once is a Sync without Follow.
-func (s *session) once(ctx context.Context) error {
-	if err := s.prepare(ctx); err != nil {
-		return err
-	}
-	if err := s.send(ctx, true); err != nil {
-		return err
-	}
-	if err := s.receive(ctx, false); err != nil {
-		return err
-	}
-	if waiting, err := s.a.receiptsWaiting(ctx); err != nil {
-		return err
-	} else if waiting {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(s.a.receiptWait()):
-		}
-		if err := s.sendReceipts(ctx); err != nil {
-			return err
-		}
-	}
-	if err := s.send(ctx, false); err != nil { // what waited for a passport that came
-		return err
-	}
-	w, ids, err := s.a.watchList(ctx)
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if err != nil {
-		return err
+		return x.res, err
 	}
-	if err := s.watchCustody(ctx, w, ids, false); err != nil {
-		return err
-	}
-	return s.a.forgetOld(ctx)
+	return x.res, a.db.QueryRowContext(ctx, "SELECT count(*) FROM outgoing WHERE state = ?", Queued).Scan(&x.res.Pending)
 }
 
-func (s *session) send(ctx context.Context, first bool) error {
-	n, err := s.submitDue(ctx, first)
-	s.mu.Lock()
-	s.res.Sent += n
-	s.mu.Unlock()
-	return err
-}
-
-// follow is a Sync with Follow: all at the same time, until something fails.
-func (s *session) follow(ctx context.Context) error {
-	if err := s.prepare(ctx); err != nil {
-		return err
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.receive(ctx, true) })
-	g.Go(func() error { return s.fetchPassports(ctx, true) })
-	g.Go(func() error { return s.keepSending(ctx) })
-	g.Go(func() error { return s.keepAnswering(ctx) })
-	g.Go(func() error { return s.keepWatching(ctx) })
-	g.Go(func() error { return s.keepRegistered(ctx) })
-	g.Go(func() error { return s.a.watchOthers(ctx) })
-	return g.Wait()
-}
-
-func (s *session) keepSending(ctx context.Context) error {
-	for first := true; ; first = false {
-		changed := s.a.change()
-		if err := s.send(ctx, first); err != nil {
+func (s *session) noteSync(ctx context.Context) error {
+	now := millis(s.a.now())
+	return s.a.write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "UPDATE nodes SET last_sync = ? WHERE key = ?", now, s.node.Key[:]); err != nil {
 			return err
 		}
-		wait, ok, err := s.a.nextDue(ctx)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			wait = time.Hour
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-changed:
-		case <-timer.C:
-		}
-		timer.Stop()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-}
-
-func (s *session) keepAnswering(ctx context.Context) error {
-	for {
-		changed := s.a.change()
-		waiting, err := s.a.receiptsWaiting(ctx)
-		if err != nil {
-			return err
-		}
-		if waiting {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(s.a.receiptWait()):
-			}
-			if err := s.sendReceipts(ctx); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-changed:
-		}
-	}
-}
-
-// keepWatching watches custody and begins anew when other mail is on its way.
-func (s *session) keepWatching(ctx context.Context) error {
-	for {
-		w, ids, err := s.a.watchList(ctx)
-		if err != nil {
-			return err
-		}
-		if err := s.watchUntilChanged(ctx, w, ids); err != nil {
-			return err
-		}
-	}
-}
-
-func (s *session) watchUntilChanged(ctx context.Context, w *watched, ids []envelope.ID) error {
-	watching, cancel := context.WithCancel(ctx)
-	defer cancel()
-	g, gctx := errgroup.WithContext(watching)
-	g.Go(func() error {
-		if len(ids) == 0 {
-			<-gctx.Done()
-			return nil
-		}
-		err := s.watchCustody(gctx, w, ids, true)
-		if watching.Err() != nil {
-			return nil
-		}
-		return err
+		return setMeta(ctx, tx, metaLastSync, binary.BigEndian.AppendUint64(nil, uint64(now)))
 	})
-	g.Go(func() error {
-		defer cancel()
-		for {
-			changed := s.a.change()
-			_, now, err := s.a.watchList(gctx)
-			if gctx.Err() != nil {
-				return nil
-			}
-			if err != nil || !sameIDs(ids, now) {
-				return err
-			}
-			select {
-			case <-gctx.Done():
-				return nil
-			case <-changed:
-			}
-		}
-	})
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return ctx.Err()
 }
 
-func sameIDs(a, b []envelope.ID) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// keepRegistered registers tag keys again when contacts or passports changed, and once
-// an hour for the next epoch.
-func (s *session) keepRegistered(ctx context.Context) error {
-	var known string
-	for {
-		changed := s.a.change()
-		version, err := getMeta(ctx, s.a.db, metaPeers)
-		if err != nil {
-			return err
-		}
-		if string(version) != known {
-			if err := s.publish(ctx); err != nil {
-				return err
-			}
-			if err := s.registerTagKeys(ctx); err != nil {
-				return err
-			}
-			if version, err = getMeta(ctx, s.a.db, metaPeers); err != nil {
-				return err
-			}
-			known = string(version)
-		}
-		timer := time.NewTimer(time.Hour)
-		select {
-		case <-ctx.Done():
-		case <-changed:
-		case <-timer.C:
-			known = ""
-		}
-		timer.Stop()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-}
-
-// watchOthers wakes the session when another process changed the database.
-func (a *Account) watchOthers(ctx context.Context) error {
-	conn, err := a.db.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("database: %w", err)
-	}
-	defer conn.Close()
-	ticker := time.NewTicker(otherProcesses)
-	defer ticker.Stop()
-	for known := int64(-1); ; {
-		var version int64
-		if err := conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version); err != nil {
-			return fmt.Errorf("database: %w", err)
-		}
-		if version != known {
-			known = version
-			a.notify()
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-		}
-	}
+// send hands over what is due. It returns what the node had no room for.
+func (s *session) send(ctx context.Context, sel selection) (full []int64, err error) {
+	n, full, err := s.submitDue(ctx, sel)
+	s.x.count(0, n)
+	return full, err
 }
 
 // receive takes in the mailbox: what is there and, if follow is set, what comes.
-func (s *session) receive(ctx context.Context, follow bool) error {
+// caughtUp is called when all that was there is taken in.
+func (s *session) receive(ctx context.Context, follow bool, caughtUp func()) error {
 	if err := s.acknowledge(ctx); err != nil {
 		return err
 	}
@@ -389,7 +82,7 @@ func (s *session) receive(ctx context.Context, follow bool) error {
 			}
 		})
 	})
-	g.Go(func() error { return s.takeAll(ctx, items) })
+	g.Go(func() error { return s.takeAll(ctx, items, caughtUp) })
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("take in mail: %w", err)
 	}
@@ -404,7 +97,7 @@ type mailboxItem struct {
 }
 
 // takeAll stores what comes, as much in one transaction as is there, and acknowledges it.
-func (s *session) takeAll(ctx context.Context, items <-chan mailboxItem) error {
+func (s *session) takeAll(ctx context.Context, items <-chan mailboxItem, done func()) error {
 	o, err := s.a.newOpener(ctx)
 	if err != nil {
 		return err
@@ -437,9 +130,10 @@ func (s *session) takeAll(ctx context.Context, items <-chan mailboxItem) error {
 			}
 		}
 		if caughtUp {
-			if err := s.a.noteSync(ctx); err != nil {
+			if err := s.noteSync(ctx); err != nil {
 				return err
 			}
+			done()
 			s.progress(Progress{Step: "caught up"})
 		}
 	}
@@ -451,14 +145,7 @@ func (s *session) takeBatch(ctx context.Context, o *opener, generation uint64, b
 	if err != nil {
 		return err
 	}
-	for _, m := range t.mails {
-		s.mu.Lock()
-		s.res.Received++
-		s.mu.Unlock()
-		if s.o.OnMail != nil {
-			s.o.OnMail(m)
-		}
-	}
+	s.x.tell(t.mails)
 	if err := s.acknowledge(ctx); err != nil {
 		return err
 	}
@@ -467,7 +154,7 @@ func (s *session) takeBatch(ctx context.Context, o *opener, generation uint64, b
 			return err
 		}
 	}
-	if t.fetchChains && !s.o.Follow {
+	if t.fetchChains && !s.x.o.Follow {
 		return s.fetchPassports(ctx, false)
 	}
 	return nil

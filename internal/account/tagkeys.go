@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/noise"
 	"github.com/asmtp/asmtp/passport"
 	"github.com/asmtp/asmtp/topic"
 )
@@ -29,7 +30,8 @@ type tagKeyRow struct {
 
 // registerTagKeys brings the node's list of tag keys up to date: new contacts, new
 // keys, new epochs in; removed contacts out. It draws a random handle for every key and
-// sends them in random order, so that the node cannot tell which belong together.
+// sends them in random order, so that the node cannot tell which belong together, and
+// other handles for every node, so that two nodes cannot.
 func (s *session) registerTagKeys(ctx context.Context) error {
 	a := s.a
 	o, err := a.newOpener(ctx)
@@ -41,13 +43,13 @@ func (s *session) registerTagKeys(ctx context.Context) error {
 		byKey[pairKey{p.peer, p.own, p.theirs}] = p
 	}
 	now := topic.Epoch(uint32(passport.TimeOf(a.now())))
-	if err := a.drawHandles(ctx, byKey, now); err != nil {
+	if err := a.drawHandles(ctx, s.node.Key, byKey, now); err != nil {
 		return fmt.Errorf("tag keys: %w", err)
 	}
 	gen := binary.BigEndian.AppendUint64(nil, s.generation)
 	var fresh []tagKeyRow
 	var gone []envelope.Handle
-	err = each(ctx, a.db, "SELECT handle, peer, own_key, peer_key, epoch, generation, gone FROM tagkeys", nil, func(rows *sql.Rows) error {
+	err = each(ctx, a.db, "SELECT handle, peer, own_key, peer_key, epoch, generation, gone FROM tagkeys WHERE node = ?", []any{s.node.Key[:]}, func(rows *sql.Rows) error {
 		var r tagKeyRow
 		var known []byte
 		var g bool
@@ -84,10 +86,10 @@ func (s *session) registerTagKeys(ctx context.Context) error {
 
 // drawHandles makes the rows of the keys that are missing, and removes those that the
 // node has forgotten by itself.
-func (a *Account) drawHandles(ctx context.Context, pairs map[pairKey]*pair, now uint32) error {
+func (a *Account) drawHandles(ctx context.Context, node noise.PublicKey, pairs map[pairKey]*pair, now uint32) error {
 	have := make(map[pairKey]map[uint32]bool)
 	old := false
-	err := each(ctx, a.db, "SELECT peer, own_key, peer_key, epoch, gone FROM tagkeys", nil, func(rows *sql.Rows) error {
+	err := each(ctx, a.db, "SELECT peer, own_key, peer_key, epoch, gone FROM tagkeys WHERE node = ?", []any{node[:]}, func(rows *sql.Rows) error {
 		var k pairKey
 		var epoch uint32
 		var gone bool
@@ -127,8 +129,8 @@ func (a *Account) drawHandles(ctx context.Context, pairs map[pairKey]*pair, now 
 			return err
 		}
 		for _, r := range missing {
-			_, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO tagkeys (handle, peer, own_key, peer_key, epoch) VALUES (?, ?, ?, ?, ?)",
-				r.handle[:], r.pair.peer[:], r.pair.own[:], r.pair.theirs[:], r.epoch)
+			_, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO tagkeys (handle, peer, own_key, peer_key, epoch, node) VALUES (?, ?, ?, ?, ?, ?)",
+				r.handle[:], r.pair.peer[:], r.pair.own[:], r.pair.theirs[:], r.epoch, node[:])
 			if err != nil {
 				return err
 			}

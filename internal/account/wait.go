@@ -2,6 +2,9 @@ package account
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -15,15 +18,15 @@ func (a *Account) Wait(ctx context.Context, id MailID, want State, o SyncOptions
 	}
 	following, stop := context.WithCancel(ctx)
 	var mu sync.Mutex
-	var last error // why the node could not be reached
+	down := make(map[Node]error) // why a node cannot be reached; nil for one that is
 	told := o.OnProgress
 	o.Follow, o.OnProgress = true, func(p Progress) {
 		mu.Lock()
 		switch p.Step {
 		case "disconnected":
-			last = p.Err
+			down[p.Node] = p.Err
 		case "connected":
-			last = nil
+			down[p.Node] = nil
 		}
 		mu.Unlock()
 		if told != nil {
@@ -49,10 +52,16 @@ func (a *Account) Wait(ctx context.Context, id MailID, want State, o SyncOptions
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if last == nil {
-		last = ctx.Err()
+	why := errors.Join(slices.Collect(maps.Values(down))...)
+	for _, err := range down {
+		if err == nil { // one node was there
+			why = ctx.Err()
+		}
 	}
-	return list, &WaitError{Want: want, Mails: list, Err: last}
+	if why == nil {
+		why = ctx.Err()
+	}
+	return list, &WaitError{Want: want, Mails: list, Err: why}
 }
 
 // waitFor looks at the mail after every change until it is settled. If the Sync that

@@ -17,11 +17,14 @@ type Failure struct {
 	Action    string
 	Status    string // enhanced status code (RFC 3463), such as "5.7.0"
 	Reason    string
-	Subject   string    // of the mail
-	OrigID    string    // its Message-ID, without brackets
-	Sent      time.Time // when it was sent
-	Date      time.Time // of the notice
-	MessageID string    // of the notice, without brackets
+	// Uncertain says of a failure that the mail may have arrived all the same.
+	Uncertain  bool
+	RetryUntil time.Time // of a delay: until when delivery is tried; zero: not said
+	Subject    string    // of the mail
+	OrigID     string    // its Message-ID, without brackets
+	Sent       time.Time // when it was sent
+	Date       time.Time // of the notice
+	MessageID  string    // of the notice, without brackets
 }
 
 // Notice writes the delivery status notification (RFC 3464) of one recipient.
@@ -35,11 +38,7 @@ func Notice(w io.Writer, f Failure) error {
 	h.Set("Auto-Submitted", "auto-replied")
 	h.SetMessageID(f.MessageID)
 	h.SetDate(f.Date)
-	title := "Not delivered: "
-	if f.Action == "delayed" {
-		title = "Not delivered yet: "
-	}
-	h.SetSubject(title + oneLine(f.Subject))
+	h.SetSubject(f.title() + oneLine(f.Subject))
 	h.Set("To", formatAddresses([]Address{f.To}))
 	h.Set("From", formatAddresses([]Address{{Name: "Mail delivery", Addr: "postmaster@asmtp"}}))
 	h.SetContentType("multipart/report", map[string]string{"report-type": "delivery-status"})
@@ -47,18 +46,7 @@ func Notice(w io.Writer, f Failure) error {
 	if err != nil {
 		return fmt.Errorf("notice: %w", err)
 	}
-	who := oneLine(f.Recipient.Name)
-	if who == "" {
-		who = oneLine(f.Recipient.Addr)
-	}
-	text := fmt.Sprintf("Your mail %q of %s\ncould not be delivered to %s:\n\n    %s\n",
-		oneLine(f.Subject), f.Sent.UTC().Format("2006-01-02 15:04 UTC"), who, oneLine(f.Reason))
-	if f.Action == "delayed" {
-		text = fmt.Sprintf("Your mail %q of %s\nwas not delivered to %s yet:\n\n    %s\n\nIt is tried on; there is nothing to do.\n",
-			oneLine(f.Subject), f.Sent.UTC().Format("2006-01-02 15:04 UTC"), who, oneLine(f.Reason))
-	}
-	status := fmt.Sprintf("Reporting-MTA: dns; asmtp\r\nArrival-Date: %s\r\n\r\nFinal-Recipient: rfc822; %s\r\nAction: %s\r\nStatus: %s\r\nDiagnostic-Code: x-asmtp; %s\r\n",
-		f.Sent.UTC().Format(time.RFC1123Z), oneLine(f.Recipient.Addr), oneLine(f.Action), oneLine(f.Status), asciiLine(f.Reason))
+	text, status := f.text(), f.status()
 	headers := fmt.Sprintf("Subject: %s\r\nMessage-ID: <%s>\r\n", asciiLine(f.Subject), oneLine(f.OrigID))
 	for _, p := range []struct{ kind, body string }{
 		{"text/plain", text}, {"message/delivery-status", status}, {"text/rfc822-headers", headers},
@@ -78,6 +66,48 @@ func Notice(w io.Writer, f Failure) error {
 		}
 	}
 	return e.Close()
+}
+
+func (f *Failure) title() string {
+	switch {
+	case f.Action == "delayed":
+		return "Not delivered yet: "
+	case f.Uncertain:
+		return "Not confirmed: "
+	}
+	return "Not delivered: "
+}
+
+// text is what people read.
+func (f *Failure) text() string {
+	const minutes = "2006-01-02 15:04 UTC"
+	who := oneLine(f.Recipient.Name)
+	if who == "" {
+		who = oneLine(f.Recipient.Addr)
+	}
+	what, after := "could not be delivered to "+who, ""
+	switch {
+	case f.Action == "delayed":
+		what, after = "was not delivered to "+who+" yet", "\nIt is tried on"
+		if !f.RetryUntil.IsZero() {
+			after += " until " + f.RetryUntil.UTC().Format(minutes)
+		}
+		after += "; there is nothing to do.\n"
+	case f.Uncertain:
+		what = "was not confirmed by " + who
+		after = "\nIt is not tried on. Ask " + who + " whether it came before you send it again.\n"
+	}
+	return fmt.Sprintf("Your mail %q of %s\n%s:\n\n    %s\n%s", oneLine(f.Subject), f.Sent.UTC().Format(minutes), what, oneLine(f.Reason), after)
+}
+
+// status is what programs read: the fields of RFC 3464, sections 2.2 and 2.3.
+func (f *Failure) status() string {
+	s := fmt.Sprintf("Reporting-MTA: dns; asmtp\r\nArrival-Date: %s\r\n\r\nFinal-Recipient: rfc822; %s\r\nAction: %s\r\nStatus: %s\r\nDiagnostic-Code: x-asmtp; %s\r\n",
+		f.Sent.UTC().Format(time.RFC1123Z), oneLine(f.Recipient.Addr), oneLine(f.Action), oneLine(f.Status), asciiLine(f.Reason))
+	if f.Action == "delayed" && !f.RetryUntil.IsZero() {
+		s += fmt.Sprintf("Will-Retry-Until: %s\r\n", f.RetryUntil.UTC().Format(time.RFC1123Z))
+	}
+	return s
 }
 
 // asciiLine is oneLine with a question mark for what is not ASCII.

@@ -1,0 +1,467 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/internal/clientapi"
+	"github.com/asmtp/asmtp/noise"
+)
+
+const (
+	// firstReconnect and lastReconnect bound the wait before a broken connection is
+	// made again; it doubles from one to the other.
+	firstReconnect = time.Second
+	lastReconnect  = time.Minute
+	// otherProcesses is how often a Sync that follows looks whether another process
+	// changed the database.
+	otherProcesses = 200 * time.Millisecond
+	// longestWait bounds every wait for a clock that may be set.
+	longestWait = time.Hour
+	// watchPause is the shortest time between two lists of envelopes that are watched.
+	watchPause = 200 * time.Millisecond
+)
+
+// follower is a Sync with Follow: a connection with each node, made again by itself, and
+// over all of them one goroutine that sends and one that answers.
+type follower struct {
+	*exchange
+
+	mu      sync.Mutex // guards what follows
+	live    map[noise.PublicKey]*session
+	changed chan struct{}             // closed when live changes
+	refused map[noise.PublicKey]error // nodes that do not admit this device
+	heard   chan struct{}             // closed once a node was taken in or was not reached
+}
+
+func (x *exchange) follow(ctx context.Context) error {
+	mails, err := x.a.openKept(ctx)
+	if err != nil {
+		return err
+	}
+	x.tell(mails)
+	f := &follower{exchange: x, live: make(map[noise.PublicKey]*session), changed: make(chan struct{}),
+		refused: make(map[noise.PublicKey]error), heard: make(chan struct{})}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return f.keepNodes(ctx) })
+	g.Go(func() error { return f.keepSending(ctx) })
+	g.Go(func() error { return f.keepAnswering(ctx) })
+	g.Go(func() error { return f.keepAging(ctx) })
+	g.Go(func() error { return x.a.watchOthers(ctx) })
+	return g.Wait()
+}
+
+// keepNodes has a goroutine for each of the account's nodes, also for those that come
+// later. It ends when no node admits this device.
+func (f *follower) keepNodes(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	running := make(map[Node]context.CancelFunc)
+	g.Go(func() error {
+		for {
+			changed := f.a.change()
+			nodes, err := f.a.nodes(ctx)
+			if err != nil {
+				return err
+			}
+			for n, stop := range running {
+				if !slices.Contains(nodes, n) {
+					stop()
+					delete(running, n)
+				}
+			}
+			for _, n := range nodes {
+				if running[n] == nil {
+					nctx, stop := context.WithCancel(ctx)
+					running[n] = stop
+					g.Go(func() error {
+						defer stop()
+						err := f.keepNode(nctx, n)
+						if nctx.Err() != nil && ctx.Err() == nil {
+							return nil // the node was removed
+						}
+						return err
+					})
+				}
+			}
+			if err := f.refusedByAll(nodes); err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-changed:
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// refusedByAll returns why, if none of the nodes admits this device.
+func (f *follower) refusedByAll(nodes []Node) (err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range nodes {
+		if err = f.refused[n.Key]; err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// keepNode connects with a node again and again.
+func (f *follower) keepNode(ctx context.Context, n Node) error {
+	for wait := firstReconnect; ; wait = min(2*wait, lastReconnect) {
+		began := time.Now()
+		err := f.followNode(ctx, n)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if errors.Is(err, ErrTampered) {
+			return err
+		}
+		if f.o.OnProgress != nil {
+			f.o.OnProgress(Progress{Step: "disconnected", Err: err, Node: n})
+		}
+		f.a.log.Info("connection to the node ended", "node", n.Key.Short(), "error", err)
+		f.a.noteNode(ctx, n.Key, err)
+		f.setRefused(n, err)
+		f.noteHeard()
+		if time.Since(began) > lastReconnect {
+			wait = firstReconnect
+		}
+		if err := pause(ctx, jitter(wait)); err != nil {
+			return err
+		}
+	}
+}
+
+func (f *follower) setRefused(n Node, err error) {
+	f.mu.Lock()
+	if errors.Is(err, clientapi.ErrNotAllowed) {
+		f.refused[n.Key] = err
+		defer f.a.notify() // for keepNodes
+	} else {
+		delete(f.refused, n.Key)
+	}
+	f.mu.Unlock()
+}
+
+func (f *follower) noteHeard() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-f.heard:
+	default:
+		close(f.heard)
+	}
+}
+
+// followNode does all there is to do over one connection, until something fails.
+func (f *follower) followNode(ctx context.Context, n Node) error {
+	s, err := f.dial(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer s.c.Close()
+	if err := s.prepare(ctx); err != nil {
+		return err
+	}
+	f.a.noteNode(ctx, n.Key, nil)
+	f.setRefused(n, nil)
+	ctx, s.stop = context.WithCancelCause(ctx)
+	defer s.stop(nil)
+	g, gctx := errgroup.WithContext(ctx)
+	f.setLive(n, s)
+	defer f.setLive(n, nil)
+	g.Go(func() error { return s.receive(gctx, true, f.noteHeard) })
+	g.Go(func() error { return s.fetchPassports(gctx, true) })
+	g.Go(func() error { return s.keepWatching(gctx) })
+	g.Go(func() error { return s.keepRegistered(gctx) })
+	err = g.Wait()
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		return cause // sending failed
+	}
+	return err
+}
+
+func (f *follower) setLive(n Node, s *session) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s != nil {
+		f.live[n.Key] = s
+	} else {
+		delete(f.live, n.Key)
+	}
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// links returns the sessions there are, in the order of connecting, and a channel that
+// is closed when there are others.
+func (f *follower) links(ctx context.Context) ([]*link, <-chan struct{}, error) {
+	f.mu.Lock()
+	changed := f.changed
+	live := make(map[noise.PublicKey]*session, len(f.live))
+	for k, s := range f.live {
+		live[k] = s
+	}
+	f.mu.Unlock()
+	nodes, err := f.a.nodes(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	ready := make(chan struct{})
+	close(ready)
+	var list []*link
+	for _, n := range nodes {
+		if s := live[n.Key]; s != nil {
+			list = append(list, &link{node: n, up: ready, s: s})
+		}
+	}
+	return list, changed, nil
+}
+
+// through is throughFirst; a session over which f failed is made anew.
+func (f *follower) through(links []*link, sel selection, do func(*session, selection) ([]int64, error)) error {
+	f.throughFirst(links, sel, do)
+	for _, l := range links {
+		if err := l.failed(); errors.Is(err, ErrTampered) {
+			return err
+		} else if err != nil {
+			l.s.stop(err)
+		}
+	}
+	return nil
+}
+
+// keepSending hands over what is due, through the first node that is connected.
+func (f *follower) keepSending(ctx context.Context) error {
+	var last *session
+	for {
+		changed := f.a.change()
+		links, others, err := f.links(ctx)
+		if err != nil {
+			return err
+		}
+		if len(links) > 0 {
+			first := links[0].s != last
+			last = links[0].s
+			err := f.through(links, selection{first: first}, func(s *session, sel selection) ([]int64, error) { return s.send(ctx, sel) })
+			if err != nil {
+				return err
+			}
+		} else {
+			last = nil
+		}
+		wait, err := f.a.nextDue(ctx)
+		if err != nil {
+			return err
+		}
+		if len(links) == 0 {
+			wait = longestWait
+		}
+		if err := until(ctx, wait, changed, others); err != nil {
+			return err
+		}
+	}
+}
+
+// keepAnswering sends the receipts that are due.
+func (f *follower) keepAnswering(ctx context.Context) error {
+	for {
+		changed := f.a.change()
+		links, others, err := f.links(ctx)
+		if err != nil {
+			return err
+		}
+		due, err := f.a.receiptsDue(ctx)
+		if err != nil {
+			return err
+		}
+		if due && len(links) > 0 {
+			if err := pause(ctx, f.a.receiptWait()); err != nil {
+				return err
+			}
+			err := f.through(links, selection{}, func(s *session, sel selection) ([]int64, error) { return s.sendReceipts(ctx, sel) })
+			if err != nil {
+				return err
+			}
+		}
+		wait, err := f.a.nextReceipt(ctx)
+		if err != nil {
+			return err
+		}
+		if len(links) == 0 {
+			wait = longestWait
+		}
+		if err := until(ctx, wait, changed, others); err != nil {
+			return err
+		}
+	}
+}
+
+// keepAging ends what is over and gives notices, once it is known what the nodes have: a
+// receipt may have been waiting there.
+func (f *follower) keepAging(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-f.heard:
+	}
+	for cleaned := (time.Time{}); ; {
+		changed := f.a.change()
+		if err := f.a.age(ctx, true); err != nil {
+			return err
+		}
+		if time.Since(cleaned) > longestWait {
+			if err := f.a.forgetOld(ctx); err != nil {
+				return err
+			}
+			cleaned = time.Now()
+		}
+		wait, err := f.a.nextAge(ctx)
+		if err != nil {
+			return err
+		}
+		if err := until(ctx, wait, changed, nil); err != nil {
+			return err
+		}
+	}
+}
+
+// until waits for a time, a change, or the end of ctx, which is an error.
+func until(ctx context.Context, d time.Duration, changed, others <-chan struct{}) error {
+	timer := time.NewTimer(min(d, longestWait))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-changed:
+	case <-others:
+	case <-timer.C:
+	}
+	return nil
+}
+
+// keepWatching watches custody and begins anew when other mail is on its way.
+func (s *session) keepWatching(ctx context.Context) error {
+	for {
+		w, ids, err := s.a.watchList(ctx, s.node.Key)
+		if err != nil {
+			return err
+		}
+		if err := s.watchUntilChanged(ctx, w, ids); err != nil {
+			return err
+		}
+		if err := pause(ctx, watchPause); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) watchUntilChanged(ctx context.Context, w *watched, ids []envelope.ID) error {
+	watching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, gctx := errgroup.WithContext(watching)
+	g.Go(func() error {
+		if len(ids) == 0 {
+			<-gctx.Done()
+			return nil
+		}
+		err := s.watchCustody(gctx, w, ids, true)
+		if watching.Err() != nil {
+			return nil
+		}
+		return err
+	})
+	g.Go(func() error {
+		defer cancel()
+		for {
+			changed := s.a.change()
+			_, now, err := s.a.watchList(gctx, s.node.Key)
+			if gctx.Err() != nil {
+				return nil
+			}
+			if err != nil || !slices.Equal(ids, now) {
+				return err
+			}
+			select {
+			case <-gctx.Done():
+				return nil
+			case <-changed:
+			}
+		}
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// keepRegistered registers tag keys again when contacts or passports changed, and once
+// an hour for the next epoch.
+func (s *session) keepRegistered(ctx context.Context) error {
+	var known string
+	for {
+		changed := s.a.change()
+		version, err := getMeta(ctx, s.a.db, metaPeers)
+		if err != nil {
+			return err
+		}
+		if string(version) != known {
+			if err := s.publish(ctx); err != nil {
+				return err
+			}
+			if err := s.registerTagKeys(ctx); err != nil {
+				return err
+			}
+			if version, err = getMeta(ctx, s.a.db, metaPeers); err != nil {
+				return err
+			}
+			known = string(version)
+		}
+		timer := time.NewTimer(time.Hour)
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-timer.C:
+			known = ""
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// watchOthers wakes all when another process changed the database.
+func (a *Account) watchOthers(ctx context.Context) error {
+	conn, err := a.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ticker := time.NewTicker(otherProcesses)
+	defer ticker.Stop()
+	for known := int64(-1); ; {
+		var version int64
+		if err := conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version); err != nil {
+			return err
+		}
+		if version != known {
+			known = version
+			a.notify()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
