@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -21,7 +22,7 @@ type Config struct {
 	Seed     uint64
 	Duration time.Duration // of the faults; settling comes on top
 	Nodes    int           // 5 to 9
-	Accounts int           // 8 to 14; 0: drawn
+	Accounts int           // at least 5; 0: 8 to 11, drawn
 	Rate     float64       // mails per second that are aimed at; 0: 2.5
 	Break    string        // a fault of package fault, as a build tag has it, with hyphens
 	Race     bool          // build the programs with the race detector
@@ -29,6 +30,9 @@ type Config struct {
 	Keep     bool          // keep the folder also after a good run
 	Out      io.Writer
 }
+
+// breaks are the faults of package fault.
+var breaks = []string{"ack-before-fsync", "forget-custody", "double-accept", "early-expiry"}
 
 // Errors of Run.
 var (
@@ -72,6 +76,12 @@ type run struct {
 // Run runs a world and returns nil if it kept its promises. With Break it returns nil if
 // the fault was found.
 func Run(ctx context.Context, c Config) error {
+	if c.Nodes < 5 || c.Nodes > 9 {
+		return fmt.Errorf("%d nodes: want 5 to 9", c.Nodes)
+	}
+	if c.Break != "" && !slices.Contains(breaks, c.Break) {
+		return fmt.Errorf("no fault %q: want one of %v", c.Break, breaks)
+	}
 	r := &run{Config: c, started: time.Now(), quit: make(chan struct{}), settled: make(chan struct{}), found: make(chan struct{}), mails: check.NewMails()}
 	r.rand = rand.New(rand.NewPCG(c.Seed, 1))
 	if r.Accounts == 0 {

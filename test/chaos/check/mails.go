@@ -320,8 +320,9 @@ func (m *Mails) missing() (list []key) {
 }
 
 // End checks what must hold once all is healed and every client has said and shown
-// what it has: world is the latest clock that a client had.
-func (m *Mails) End(world time.Time) {
+// what it has: world is the latest clock that a client had, lives is which life each
+// account is in, 0 if it is not named.
+func (m *Mails) End(world time.Time, lives map[string]int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, k := range m.missing() {
@@ -331,12 +332,8 @@ func (m *Mails) End(world time.Time) {
 		}
 		m.report("lost", k.id, "to %s: it was %s, and is not in the inbox", k.to, m.reached[k])
 	}
-	current := map[string]int{}
-	for k := range m.steps {
-		current[k.account] = max(current[k.account], k.lineage)
-	}
 	for k, steps := range m.steps {
-		if k.lineage != current[k.account] {
+		if k.lineage != lives[k.account] {
 			continue
 		}
 		last := steps[0]
