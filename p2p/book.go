@@ -39,6 +39,8 @@ type contact struct {
 	since     time.Time
 	seen      time.Time
 	version   string
+	clock     time.Duration // its clock minus ours
+	clocked   bool
 }
 
 func newBook() *book {
@@ -236,12 +238,21 @@ func (b *book) version(key noise.PublicKey, version string) {
 	}
 }
 
+func (b *book) clock(key noise.PublicKey, off time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.contact(key); c != nil {
+		c.clock, c.clocked = off, true
+	}
+}
+
 func (b *book) peers() []Peer {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	all := make([]Peer, 0, len(b.contacts))
 	for key, c := range b.contacts {
-		all = append(all, Peer{ID: key, Addresses: slices.Clone(c.addresses), Connected: c.connected, Since: c.since, Version: c.version})
+		all = append(all, Peer{ID: key, Addresses: slices.Clone(c.addresses), Connected: c.connected, Since: c.since, Version: c.version,
+			Clock: c.clock, ClockKnown: c.clocked})
 	}
 	slices.SortFunc(all, func(a, b Peer) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return all

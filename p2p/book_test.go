@@ -149,21 +149,21 @@ func TestOffersSmallFirst(t *testing.T) {
 	}
 }
 
-// Beyond a bound ids are not kept but the store is read again, so nothing is lost.
-func TestOffersOverflowIntoAWalk(t *testing.T) {
+// Beyond a bound ids are not kept but a reconciliation has to find them, once.
+func TestOffersOverflowIntoAReconciliation(t *testing.T) {
 	o := newOffers()
-	o.walkedTo(walked)
-	if _, ok := o.nextWalk(); ok {
-		t.Fatal("walk without a reason")
-	}
-	for i := range maxPending + 1 {
+	for i := range maxPending {
 		o.add(offered{number(i), 0})
 	}
+	if o.forgot() {
+		t.Fatal("reconciliation without a reason")
+	}
+	o.add(offered{number(maxPending), 0})
 	if len(o.pending) != maxPending {
 		t.Errorf("%d ids wait", len(o.pending))
 	}
-	if w, ok := o.nextWalk(); !ok || w != (walk{}) {
-		t.Errorf("walk %v, %v", w, ok)
+	if !o.forgot() || o.forgot() {
+		t.Error("not exactly one reconciliation")
 	}
 }
 

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/internal/fault"
 	"github.com/asmtp/asmtp/noise"
-	"github.com/asmtp/asmtp/passport"
 )
 
 const (
@@ -20,88 +21,48 @@ const (
 	putBytes = 512 << 10
 )
 
-// offerAll offers to n what this node stores, and sends what n lacks.
+// offerAll offers to n what this node stores and n may lack, and sends what n wants.
 func (n *neighbour) offerAll() {
 	n.keepStream(custodyProtocol, func(ctx context.Context, t timed) error {
 		err := n.offerOn(ctx, t)
 		if ctx.Err() != nil {
 			return nil
 		}
-		// What was on its way is lost. All is offered again: a page of it costs 32
-		// bytes for each envelope.
-		n.offers.restart()
+		n.reconcileSoon() // what was on its way is lost
 		return err
 	})
 }
 
 func (n *neighbour) offerOn(ctx context.Context, t timed) error {
 	for {
-		batch, to, err := n.nextBatch(ctx)
+		batch, err := n.nextBatch(ctx)
 		if err != nil {
 			return err
 		}
-		if len(batch) > 0 {
-			if err := n.offerBatch(ctx, t, batch); err != nil {
-				return err
-			}
-		}
-		if to != (walk{}) {
-			n.offers.walkedTo(to)
+		if err := n.offerBatch(ctx, t, batch); err != nil {
+			return err
 		}
 	}
 }
 
-// nextBatch returns what to offer next: new ids first, else a page of the store, with
-// the place that the walk has reached then. It waits until there is something.
-func (n *neighbour) nextBatch(ctx context.Context) ([]offered, walk, error) {
+// nextBatch returns what to offer next. It waits until there is something.
+func (n *neighbour) nextBatch(ctx context.Context) ([]offered, error) {
 	for {
 		if batch := n.offers.take(); len(batch) > 0 {
-			return batch, walk{}, nil
+			return batch, nil
 		}
-		if from, ok := n.offers.nextWalk(); ok {
-			batch, to, err := n.h.page(from)
-			return batch, to, err
+		if n.offers.forgot() {
+			n.reconcileSoon()
 		}
 		select {
 		case <-n.offers.wake:
 			if !wait(ctx, gatherMin+rand.N(gatherMax-gatherMin)) {
-				return nil, walk{}, ctx.Err()
+				return nil, ctx.Err()
 			}
 		case <-ctx.Done():
-			return nil, walk{}, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
-}
-
-// page reads the next envelopes of a class that have not ended.
-func (h *Host) page(from walk) (batch []offered, to walk, err error) {
-	now := passport.TimeOf(h.o.Now())
-	size, full := 0, false
-	to = from
-	err = h.o.Spool.Envelopes(from.after, func(m envelope.Meta) bool {
-		// Envelopes may begin at the id itself.
-		if class := classOf(m.Size); class == from.class && m.Expires > now && !bytes.Equal(m.ID[:], from.after[:]) {
-			batch = append(batch, offered{m.ID, class})
-			size += envelope.Sizes[class]
-		}
-		to.after = m.ID
-		full = len(batch) == maxOffer || size > maxBatchBytes-envelope.Sizes[from.class]
-		return !full
-	})
-	if !full {
-		to = walk{class: from.class + 1}
-	}
-	return batch, to, err
-}
-
-// classOf returns the class of an envelope by its length, encoded or sealed.
-func classOf(size int) int {
-	for class, s := range envelope.Sizes {
-		if size <= s+envelope.MaxSize-envelope.Sizes[largest] {
-			return class
-		}
-	}
-	return largest
 }
 
 // offerBatch makes one offer and does what the answers say.
@@ -117,6 +78,7 @@ func (n *neighbour) offerBatch(ctx context.Context, t timed, batch []offered) er
 	if err != nil || len(wanted) == 0 {
 		return err
 	}
+	n.moved.Add(int64(len(wanted)))
 	for _, w := range wanted {
 		if err := n.h.sendEnvelope(t, w.id); err != nil {
 			return err
@@ -157,6 +119,8 @@ func (n *neighbour) answered(ctx context.Context, t timed, batch []offered, mayW
 				return nil, foreign("wants again what was sent")
 			}
 			wanted = append(wanted, batch[i])
+		case codeRefused:
+			n.refused(batch[i].id)
 		case codeLater:
 			later = append(later, batch[i])
 		}
@@ -177,12 +141,30 @@ func (n *neighbour) again(items []offered) {
 	})
 }
 
-// custody records that a member stores envelopes. It said so.
+// custody records that a member stores envelopes. It said so; of one that failed to
+// prove it for an envelope the word does not count for that, but has it asked again.
 func (h *Host) custody(ctx context.Context, member noise.PublicKey, ids []envelope.ID) error {
-	if len(ids) == 0 {
+	trusted, doubted := h.doubts.split(member, ids)
+	if doubted {
+		h.recheck(member)
+	}
+	if len(trusted) == 0 {
 		return nil
 	}
-	return h.o.Custody.PutCustody(ctx, member, ids)
+	return h.o.Custody.PutCustody(ctx, member, trusted)
+}
+
+// holds reports whether it is recorded that member stores id.
+func (h *Host) holds(member noise.PublicKey, id envelope.ID) (bool, error) {
+	members, err := h.o.Custody.Holders(id)
+	return slices.Contains(members, member), err
+}
+
+// refused remembers that n did not take an envelope.
+func (n *neighbour) refused(id envelope.ID) {
+	if n.h.refusals.add(n.key, id) {
+		n.h.log.Info("neighbour refuses envelopes; they are offered again in an hour", "peer", n.key.Short())
+	}
 }
 
 // serveCustody answers a neighbour's offers and gets.
@@ -197,6 +179,8 @@ func (h *Host) serveCustody(ctx context.Context, key noise.PublicKey, t timed) e
 			err = h.takeOffer(ctx, key, t, m.body)
 		case kindGet:
 			err = h.answerGet(t, m.body)
+		case kindChallenge:
+			err = h.answerChallenge(t, m.body)
 		default:
 			err = foreign("message %d where a request is due", m.kind)
 		}
@@ -256,7 +240,7 @@ func (h *Host) judge(ids []envelope.ID) (codes []byte, stored, wanted []envelope
 	codes = make([]byte, len(ids))
 	for i, id := range ids {
 		switch {
-		case !missing[id]:
+		case !missing[id] || fault.ForgetCustody:
 			codes[i] = codeStored
 			stored = append(stored, id)
 		case h.claims.claim(id):

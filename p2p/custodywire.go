@@ -11,11 +11,13 @@ import (
 
 // Kinds of messages of /asmtp/custody/1.
 const (
-	kindOffer    = 1
-	kindAnswer   = 2
-	kindEnvelope = 3
-	kindGone     = 4
-	kindGet      = 5
+	kindOffer     = 1
+	kindAnswer    = 2
+	kindEnvelope  = 3
+	kindGone      = 4
+	kindGet       = 5
+	kindChallenge = 6
+	kindProof     = 7
 )
 
 // Codes of an answer.
@@ -33,6 +35,12 @@ const (
 	maxGet       = 16
 	idSize       = len(envelope.ID{})
 	maxOfferSize = 2 + maxOffer*idSize
+
+	maxChallenge  = 16
+	nonceSize     = 16
+	questionSize  = nonceSize + idSize
+	proofSize     = 1 + 32
+	maxProofsSize = 2 + maxChallenge*proofSize
 )
 
 func encodeIDs(ids []envelope.ID) []byte {
@@ -79,6 +87,76 @@ func parseAnswer(b []byte, n int) ([]byte, error) {
 		}
 	}
 	return codes, nil
+}
+
+// question asks for the proof that an envelope is stored.
+type question struct {
+	nonce [nonceSize]byte
+	id    envelope.ID
+}
+
+func encodeChallenge(questions []question) []byte {
+	b := appendCount(make([]byte, 0, 2+len(questions)*questionSize), len(questions))
+	for _, q := range questions {
+		b = append(append(b, q.nonce[:]...), q.id[:]...)
+	}
+	return b
+}
+
+func parseChallenge(b []byte) ([]question, error) {
+	n, b, err := cutFixed(b, questionSize, maxChallenge)
+	if err != nil {
+		return nil, err
+	}
+	questions := make([]question, n)
+	for i := range questions {
+		at := b[i*questionSize:]
+		questions[i] = question{nonce: [nonceSize]byte(at), id: envelope.ID(at[nonceSize:])}
+	}
+	return questions, nil
+}
+
+// Codes of a proof.
+const (
+	proofGiven = 0
+	proofNone  = 1 // the envelope is not stored; the hash is zero
+)
+
+// proof answers a question.
+type proof struct {
+	code byte
+	hash [32]byte
+}
+
+// proofOf is what who stores an envelope can answer.
+func proofOf(nonce [nonceSize]byte, envelope []byte) [32]byte { return noise.H32(nonce[:], envelope) }
+
+func encodeProofs(proofs []proof) []byte {
+	b := appendCount(make([]byte, 0, 2+len(proofs)*proofSize), len(proofs))
+	for _, p := range proofs {
+		b = append(append(b, p.code), p.hash[:]...)
+	}
+	return b
+}
+
+// parseProofs reads the answers to n questions.
+func parseProofs(b []byte, n int) ([]proof, error) {
+	got, b, err := cutFixed(b, proofSize, maxChallenge)
+	if err != nil {
+		return nil, err
+	}
+	if got != n {
+		return nil, foreign("%d proofs for %d questions", got, n)
+	}
+	proofs := make([]proof, n)
+	for i := range proofs {
+		p := proof{code: b[i*proofSize], hash: [32]byte(b[i*proofSize+1:])}
+		if p.code > proofNone || p.code == proofNone && p.hash != [32]byte{} {
+			return nil, foreign("unknown proof %d", p.code)
+		}
+		proofs[i] = p
+	}
+	return proofs, nil
 }
 
 // Types of a gossip message.

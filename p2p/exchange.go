@@ -26,7 +26,7 @@ func (h *Host) welcome(ctx context.Context, m muxed, dir network.Direction, key 
 	if err != nil {
 		return err
 	}
-	err = h.exchange(ctx, timed{s, h.timeout}, key)
+	err = h.exchange(ctx, timed{s: s, limit: h.timeout}, key)
 	if err == nil && !h.isMember(key) {
 		err = errNoMember
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -22,9 +23,10 @@ import (
 
 // The protocols that run on streams of a connection.
 const (
-	meshProtocol     protocol.ID = "/asmtp/mesh/1"
-	custodyProtocol  protocol.ID = "/asmtp/custody/1"
-	passportProtocol protocol.ID = "/asmtp/passport/1"
+	meshProtocol      protocol.ID = "/asmtp/mesh/1"
+	custodyProtocol   protocol.ID = "/asmtp/custody/1"
+	passportProtocol  protocol.ID = "/asmtp/passport/1"
+	reconcileProtocol protocol.ID = "/asmtp/reconcile/1"
 )
 
 // checkInterval is how often the certificates of connected peers are looked at.
@@ -40,7 +42,20 @@ type Host struct {
 	book   *book
 	claims *claims
 
-	timeout time.Duration // messageTimeout but in tests
+	refusals *refusals
+	doubts   *doubts
+	stats    *stats
+	clock    clockWarning
+	asked    asked
+
+	envelopeSnapshots, passportSnapshots *snapshots
+
+	opening chan struct{} // a slot for each session that this node opens
+	serving *serving
+	stored  atomic.Int64 // envelopes in the last snapshot
+
+	timeout     time.Duration // messageTimeout but in tests
+	sessionTime time.Duration // sessionTime but in tests
 
 	// ctx ends with Close; wg counts what runs under it.
 	ctx    context.Context
@@ -66,9 +81,12 @@ func New(o Options) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{
-		o: o, log: o.Log, self: o.Key.Public(), book: newBook(), claims: newClaims(o.Now), timeout: messageTimeout,
+		o: o, log: o.Log, self: o.Key.Public(), book: newBook(), claims: newClaims(o.Now),
+		refusals: newRefusals(o.Now), doubts: newDoubts(o.Now), stats: newStats(), opening: make(chan struct{}, maxOpening),
+		serving: newServing(time.Now), timeout: messageTimeout, sessionTime: sessionTime,
 		neighbours: map[noise.PublicKey]*neighbour{}, streams: map[streamOf]int{},
 	}
+	h.envelopeSnapshots, h.passportSnapshots = newSnapshots(h.envelopeSet), newSnapshots(h.passportSet)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	l := &link{self: self, listener: o.Listener, dial: h.dialMember, welcome: h.welcome, log: h.log}
 	if h.libp2p, err = newLibp2p(self, l); err != nil {
@@ -78,6 +96,7 @@ func New(o Options) (*Host, error) {
 	h.handle(meshProtocol, h.serveMesh)
 	h.handle(custodyProtocol, h.serveCustody)
 	h.handle(passportProtocol, h.servePassports)
+	h.handle(reconcileProtocol, h.serveReconcile)
 	h.libp2p.Network().Notify(&network.NotifyBundle{ConnectedF: h.connected, DisconnectedF: h.disconnected})
 	if h.gossip, err = newGossiper(h); err != nil {
 		h.Close()
@@ -104,6 +123,8 @@ func (h *Host) Run(ctx context.Context) error {
 	h.goDo(h.gossip.publishQueued)
 	h.goDo(h.dialPeers)
 	h.goDo(h.watchCertificates)
+	h.goDo(h.reconcileRounds)
+	h.goDo(h.challengeRounds)
 	select {
 	case <-ctx.Done():
 	case <-h.ctx.Done():
@@ -165,6 +186,9 @@ type Peer struct {
 	Connected bool
 	Since     time.Time // when the connection began, or was lost; zero: never connected
 	Version   string    // of its program, as it says; empty: never connected
+
+	Clock      time.Duration // its clock minus ours, as of the last reconciliation
+	ClockKnown bool
 }
 
 // Peers returns all known nodes, in the order of their keys.
@@ -182,6 +206,15 @@ type neighbour struct {
 	pulls      chan pull
 	tips       *tipQueue
 	statements chan struct{} // capacity 1: the set has grown
+
+	need  *need
+	moved atomic.Int64 // envelopes that were wanted of us, or fetched
+	idle  atomic.Int32 // how often reconciliation came to nothing, one after the other
+
+	// These are of the goroutine of reconcileAll.
+	found       []envelope.ID // to be fetched
+	movedBefore int64
+	differed    bool
 }
 
 func (h *Host) allNeighbours() []*neighbour {
@@ -210,18 +243,36 @@ func (h *Host) connected(_ network.Network, c network.Conn) {
 	h.goDo(func() { h.settle(c, key) })
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.neighbours[key] != nil || h.closed {
+	if h.closed {
+		return
+	}
+	dialed := c.Stat().Direction == network.DirOutbound
+	if n := h.neighbours[key]; n != nil {
+		if dialed {
+			n.reconcileNow()
+		}
 		return
 	}
 	n := &neighbour{h: h, key: key, id: c.RemotePeer(), offers: newOffers(), pulls: make(chan pull, maxGet),
-		tips: newTipQueue(), statements: make(chan struct{}, 1)}
+		tips: newTipQueue(), statements: make(chan struct{}, 1), need: newNeed()}
 	n.ctx, n.cancel = context.WithCancel(h.ctx)
 	h.neighbours[key] = n
 	h.book.connected(key, h.o.Now())
 	h.log.Info("connected", "peer", key.Short(), "direction", c.Stat().Direction.String())
-	for _, f := range []func(){n.offerAll, n.pullAll, n.tellPassports, n.tellStatements, n.remember} {
+	for _, f := range []func(){n.offerAll, n.pullAll, n.tellPassports, n.tellStatements, n.remember, n.reconcileAll} {
 		h.goLocked(f)
 	}
+	// Who dialled reconciles at once; the other one, which learns of custody by its own
+	// session alone, when that is through.
+	if dialed {
+		n.reconcileNow()
+		return
+	}
+	h.goLocked(func() {
+		if wait(n.ctx, jitter(h.o.ReconcileEvery/20)) {
+			n.reconcileNow()
+		}
+	})
 }
 
 // disconnected is called by libp2p for every connection that ended.

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// maxPending bounds the ids that wait to be offered to one neighbour. Beyond it the
-	// store is read again instead.
-	maxPending = 8192
+	// maxPending bounds the ids that wait to be offered to one neighbour: what one
+	// reconciliation finds, and as much new. Beyond it a reconciliation has to do.
+	maxPending = 2 * maxFound
 	// maxBatchBytes bounds what one offer may make the neighbour ask for.
 	maxBatchBytes = 1 << 20
 	// laterPause is after how long ids are offered again that another neighbour was
@@ -24,24 +24,14 @@ type offered struct {
 	class int
 }
 
-// offers is what one neighbour is still to be told of: new ids by class, and a walk
-// through the store. Small classes come first.
+// offers is what one neighbour is still to be told of, by class. Small classes come first.
 type offers struct {
 	mu      sync.Mutex
 	classes [len(envelope.Sizes)][]envelope.ID // may hold ids that are not pending any more
 	pending map[envelope.ID]struct{}
-	walk    walk
-	again   bool          // walk once more from the start
+	lost    bool          // there is more, that did not fit
 	wake    chan struct{} // capacity 1
 }
-
-// walk is how far the store was read: one class after the other, each in order of ids.
-type walk struct {
-	class int
-	after envelope.ID
-}
-
-var walked = walk{class: len(envelope.Sizes)}
 
 func newOffers() *offers {
 	return &offers{pending: map[envelope.ID]struct{}{}, wake: make(chan struct{}, 1)}
@@ -54,8 +44,8 @@ func (o *offers) add(items ...offered) {
 		if _, known := o.pending[item.id]; known {
 			continue
 		}
-		if len(o.pending) >= maxPending {
-			o.again = true
+		if len(o.pending) >= maxPending || len(o.classes[item.class]) >= 2*maxPending {
+			o.lost = true
 			break
 		}
 		o.pending[item.id] = struct{}{}
@@ -64,12 +54,21 @@ func (o *offers) add(items ...offered) {
 	o.poke()
 }
 
-// restart has the whole store offered again, after something was lost on the way.
-func (o *offers) restart() {
+// more says that there is more to offer, which a reconciliation has to find.
+func (o *offers) more() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.again = true
+	o.lost = true
 	o.poke()
+}
+
+// forgot reports, once, whether there is more to offer than was added.
+func (o *offers) forgot() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	lost := o.lost
+	o.lost = false
+	return lost
 }
 
 func (o *offers) poke() {
@@ -109,20 +108,4 @@ func (o *offers) take() (batch []offered) {
 		o.classes[class] = nil
 	}
 	return batch
-}
-
-// nextWalk returns where the walk goes on, false when there is nothing left to walk.
-func (o *offers) nextWalk() (walk, bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.walk == walked && o.again {
-		o.walk, o.again = walk{}, false
-	}
-	return o.walk, o.walk != walked
-}
-
-func (o *offers) walkedTo(w walk) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.walk = w
 }

@@ -33,6 +33,9 @@ type Spool interface {
 	// Envelopes calls fn with what is stored in the order of ids, beginning behind
 	// after, until it returns false.
 	Envelopes(after envelope.ID, fn func(envelope.Meta) bool) error
+	// Window calls fn with what is stored and has from <= end < to, in the order of end
+	// and id, until it returns false.
+	Window(from, to passport.Time, fn func(expires passport.Time, id envelope.ID) bool) error
 }
 
 // Passports is where the passports of the mesh are kept.
@@ -63,6 +66,13 @@ type PeerBook interface {
 type Custody interface {
 	// PutCustody notes that member said that it stores ids.
 	PutCustody(ctx context.Context, member noise.PublicKey, ids []envelope.ID) error
+	// DropCustody takes that back, for a member that turned out not to store ids.
+	DropCustody(ctx context.Context, member noise.PublicKey, ids []envelope.ID) error
+	// OwnEnvelopes calls fn with the envelopes that users of this node brought until it
+	// returns false.
+	OwnEnvelopes(fn func(id envelope.ID, expires passport.Time) bool) error
+	// Holders returns the members of which PutCustody notes that they store id.
+	Holders(id envelope.ID) ([]noise.PublicKey, error)
 }
 
 // Options of a host. All are needed but those that say otherwise.
@@ -81,6 +91,11 @@ type Options struct {
 	Peers      PeerBook
 	Custody    Custody
 
+	// ReconcileEvery is the mean pause between two rounds of reconciliation, and
+	// ChallengeEvery that between two questions whether neighbours keep what they said to
+	// store. 0 means 5 and 10 minutes.
+	ReconcileEvery, ChallengeEvery time.Duration
+
 	Version string           // told to members; empty: that of internal/version
 	Now     func() time.Time // nil: time.Now
 	Log     *slog.Logger     // nil: none
@@ -95,6 +110,12 @@ func (o Options) withDefaults() (Options, error) {
 		o.Version = version.Version
 	}
 	o.Version = cleanVersion(o.Version)
+	if o.ReconcileEvery <= 0 {
+		o.ReconcileEvery = defaultReconcileEvery
+	}
+	if o.ChallengeEvery <= 0 {
+		o.ChallengeEvery = defaultChallengeEvery
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -13,33 +13,26 @@ import (
 // tipQueue holds the passports that one neighbour is still to be told of.
 type tipQueue struct {
 	mu    sync.Mutex
-	all   bool // every passport of the store
+	lost  bool // there were more
 	some  map[passport.ID]struct{}
 	wake  chan struct{} // capacity 1
 	limit int
 }
 
 func newTipQueue() *tipQueue {
-	return &tipQueue{all: true, some: map[passport.ID]struct{}{}, wake: make(chan struct{}, 1), limit: 4096}
+	return &tipQueue{some: map[passport.ID]struct{}{}, wake: make(chan struct{}, 1), limit: 4096}
 }
 
 func (q *tipQueue) add(ids ...passport.ID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, id := range ids {
+		if len(q.some) >= q.limit {
+			q.lost = true
+			break
+		}
 		q.some[id] = struct{}{}
 	}
-	if len(q.some) > q.limit {
-		clear(q.some)
-		q.all = true
-	}
-	q.poke()
-}
-
-func (q *tipQueue) addAll() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.all = true
 	q.poke()
 }
 
@@ -50,13 +43,13 @@ func (q *tipQueue) poke() {
 	}
 }
 
-// take empties the queue.
-func (q *tipQueue) take() (all bool, some map[passport.ID]struct{}) {
+// take empties the queue, and reports whether there was more than fitted.
+func (q *tipQueue) take() (some map[passport.ID]struct{}, lost bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	all, some = q.all, q.some
-	q.all, q.some = false, map[passport.ID]struct{}{}
-	return all, some
+	some, lost = q.some, q.lost
+	q.some, q.lost = map[passport.ID]struct{}{}, false
+	return some, lost
 }
 
 // spreadPassport tells all neighbours but one of a passport.
@@ -68,23 +61,23 @@ func (h *Host) spreadPassport(but noise.PublicKey, id passport.ID) {
 	}
 }
 
-// tellPassports tells n which passports this node has, and sends the blocks that n
-// lacks: all at first, then those that change.
+// tellPassports tells n of passports that change, and of those that a reconciliation
+// found, and sends the blocks that n lacks.
 func (n *neighbour) tellPassports() {
 	n.keepStream(passportProtocol, func(ctx context.Context, t timed) error {
 		err := n.tellOn(ctx, t)
 		if ctx.Err() != nil {
 			return nil
 		}
-		n.tips.addAll()
+		n.reconcileSoon() // what was on its way is lost
 		return err
 	})
 }
 
 func (n *neighbour) tellOn(ctx context.Context, t timed) error {
 	for {
-		all, some := n.tips.take()
-		tips, err := n.h.tips(all, some)
+		some, lost := n.tips.take()
+		tips, err := n.h.tips(some)
 		if err != nil {
 			return err
 		}
@@ -95,6 +88,9 @@ func (n *neighbour) tellOn(ctx context.Context, t timed) error {
 				return err
 			}
 		}
+		if lost {
+			n.reconcileSoon()
+		}
 		select {
 		case <-n.tips.wake:
 		case <-ctx.Done():
@@ -103,13 +99,13 @@ func (n *neighbour) tellOn(ctx context.Context, t timed) error {
 	}
 }
 
-// tips returns the tips of all passports or of some.
-func (h *Host) tips(all bool, some map[passport.ID]struct{}) (tips []tip, err error) {
-	if !all && len(some) == 0 {
+// tips returns the tips of some passports.
+func (h *Host) tips(some map[passport.ID]struct{}) (tips []tip, err error) {
+	if len(some) == 0 {
 		return nil, nil
 	}
 	err = h.o.Passports.PassportTips(func(id passport.ID, last passport.Hash) bool {
-		if _, ok := some[id]; ok || all {
+		if _, ok := some[id]; ok {
 			tips = append(tips, tip{id, last})
 		}
 		return true
@@ -181,17 +177,38 @@ func (h *Host) servePassports(ctx context.Context, key noise.PublicKey, t timed)
 		if err != nil {
 			return err
 		}
-		if m.kind != kindTips {
-			return foreign("message %d where tips are due", m.kind)
+		switch m.kind {
+		case kindTips:
+			var tips []tip
+			if tips, err = parseTips(m.body); err == nil {
+				err = h.takeTips(ctx, key, t, tips)
+			}
+		case kindAsk:
+			err = h.tellAsked(key, m.body)
+		default:
+			err = foreign("message %d where tips are due", m.kind)
 		}
-		tips, err := parseTips(m.body)
 		if err != nil {
 			return err
 		}
-		if err := h.takeTips(ctx, key, t, tips); err != nil {
-			return err
-		}
 	}
+}
+
+// tellAsked tells a neighbour of the passports that it asked for. It gets them on the
+// stream on which we tell it of all others.
+func (h *Host) tellAsked(key noise.PublicKey, body []byte) error {
+	names, err := parseAsk(body)
+	if err != nil {
+		return err
+	}
+	ids, err := h.passportsOf(names)
+	if err != nil {
+		return err
+	}
+	if n := h.neighbour(key); n != nil {
+		n.tips.add(ids...)
+	}
+	return nil
 }
 
 func (h *Host) takeTips(ctx context.Context, from noise.PublicKey, t timed, tips []tip) error {
@@ -228,7 +245,7 @@ func (h *Host) tipsOf(tips []tip) ([]tip, error) {
 	for _, t := range tips {
 		some[t.id] = struct{}{}
 	}
-	return h.tips(false, some)
+	return h.tips(some)
 }
 
 // wantOf decides what to ask for, seeing a neighbour's tip.

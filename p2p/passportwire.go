@@ -3,6 +3,7 @@ package p2p
 import (
 	"encoding/binary"
 
+	"github.com/asmtp/asmtp/internal/reconcile"
 	"github.com/asmtp/asmtp/passport"
 )
 
@@ -12,6 +13,7 @@ const (
 	kindWants = 2
 	kindBlock = 3
 	kindEnd   = 4
+	kindAsk   = 5
 )
 
 // Codes of a want.
@@ -97,4 +99,25 @@ func parseWants(b []byte, n int) ([]want, error) {
 		}
 	}
 	return wants, nil
+}
+
+// encodeAsk asks to be told of passports by the names of their states, see passportItem.
+func encodeAsk(names []reconcile.ID) []byte {
+	b := appendCount(make([]byte, 0, 2+len(names)*idSize), len(names))
+	for _, n := range names {
+		b = append(b, n[:]...)
+	}
+	return b
+}
+
+func parseAsk(b []byte) ([]reconcile.ID, error) {
+	n, b, err := cutFixed(b, idSize, maxTips)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]reconcile.ID, n)
+	for i := range names {
+		names[i] = reconcile.ID(b[i*idSize:])
+	}
+	return names, nil
 }

@@ -29,11 +29,21 @@ type timed struct {
 		SetWriteDeadline(time.Time) error
 	}
 	limit time.Duration // for one message
+	end   time.Time     // of all; zero: none
+}
+
+// deadline is when a message that begins now has to be through.
+func (t timed) deadline() time.Time {
+	d := time.Now().Add(t.limit)
+	if !t.end.IsZero() && t.end.Before(d) {
+		return t.end
+	}
+	return d
 }
 
 // write sends a message.
 func (t timed) write(kind byte, body []byte) error {
-	if err := t.s.SetWriteDeadline(time.Now().Add(t.limit)); err != nil {
+	if err := t.s.SetWriteDeadline(t.deadline()); err != nil {
 		return err
 	}
 	return writeMessage(t.s, kind, body)
@@ -41,11 +51,20 @@ func (t timed) write(kind byte, body []byte) error {
 
 // read reads a message that the other side owes us.
 func (t timed) read(limit int) (message, error) {
-	if err := t.s.SetReadDeadline(time.Now().Add(t.limit)); err != nil {
+	if err := t.s.SetReadDeadline(t.deadline()); err != nil {
 		return message{}, err
 	}
 	m, err := readMessage(t.s, limit)
 	return m, noEOF(err)
+}
+
+// last reads a message that the other side owes us if it does not end the stream: then
+// the error is io.EOF.
+func (t timed) last(limit int) (message, error) {
+	if err := t.s.SetReadDeadline(t.deadline()); err != nil {
+		return message{}, err
+	}
+	return readMessage(t.s, limit)
 }
 
 // expect reads a message of one kind.
@@ -70,7 +89,7 @@ func (t timed) next(limit int) (message, error) {
 	if _, err := io.ReadFull(t.s, head[:1]); err != nil {
 		return message{}, err
 	}
-	if err := t.s.SetReadDeadline(time.Now().Add(t.limit)); err != nil {
+	if err := t.s.SetReadDeadline(t.deadline()); err != nil {
 		return message{}, err
 	}
 	if _, err := io.ReadFull(t.s, head[1:]); err != nil {
@@ -96,7 +115,7 @@ func (h *Host) handle(id protocol.ID, serve func(ctx context.Context, key noise.
 		defer h.leaveStream(streamOf{key, id})
 		stop := context.AfterFunc(h.ctx, func() { s.Reset() })
 		defer stop()
-		err = serve(h.ctx, key, timed{s, h.timeout})
+		err = serve(h.ctx, key, timed{s: s, limit: h.timeout})
 		if err == nil || err == io.EOF {
 			s.Close()
 			return
@@ -156,7 +175,7 @@ func (n *neighbour) onStream(id protocol.ID, session func(ctx context.Context, t
 	}
 	stop := context.AfterFunc(n.ctx, func() { s.Reset() })
 	defer stop()
-	if err := session(n.ctx, timed{s, n.h.timeout}); err != nil {
+	if err := session(n.ctx, timed{s: s, limit: n.h.timeout}); err != nil {
 		s.Reset()
 		return err
 	}

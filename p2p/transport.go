@@ -39,6 +39,7 @@ const (
 type secureConn interface {
 	net.Conn
 	PeerKey() noise.PublicKey
+	SessionID() []byte
 }
 
 // muxed is the multiplexer of a new connection, of which libp2p does not know yet.
@@ -149,7 +150,7 @@ func (l *link) upgrade(ctx context.Context, conn secureConn, dir network.Directi
 	if err := l.greet(ctx, m, dir, key); err != nil {
 		return nil, fmt.Errorf("exchange with %s: %w", key.Short(), err)
 	}
-	return &linkConn{MuxedConn: m, link: l, scope: scope, remoteID: id, remoteKey: public, local: local, remote: remote}, nil
+	return &linkConn{MuxedConn: m, link: l, scope: scope, remoteID: id, remoteKey: public, local: local, remote: remote, session: conn.SessionID()}, nil
 }
 
 // greet runs welcome under a deadline, which closes the connection.
@@ -297,6 +298,7 @@ type linkConn struct {
 	remoteID      peer.ID
 	remoteKey     crypto.PubKey
 	local, remote ma.Multiaddr
+	session       []byte // hash of the handshake, which only the two sides know
 }
 
 var _ transport.CapableConn = (*linkConn)(nil)
@@ -311,6 +313,15 @@ func (c *linkConn) Close() error {
 func (c *linkConn) CloseWithError(code network.ConnErrorCode) error {
 	defer c.scope.Done()
 	return c.MuxedConn.CloseWithError(code)
+}
+
+// As gives protocols the connection itself, for its session.
+func (c *linkConn) As(target any) bool {
+	if t, ok := target.(**linkConn); ok {
+		*t = c
+		return true
+	}
+	return c.MuxedConn.As(target)
 }
 
 // LocalPeer returns the own libp2p id.

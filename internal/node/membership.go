@@ -189,7 +189,7 @@ func (n *Node) runHost(ctx context.Context) error {
 		Key: n.o.Key, MeshID: m.id, Secret: m.secret, Set: m.set, Listener: ln,
 		Addresses: n.addresses(), Stamps: n.store,
 		Spool: overlaySpool{n}, Passports: overlayPassports{n.store, n}, Statements: n.store,
-		Peers: n.store, Custody: overlayCustody{n},
+		Peers: n.store, Custody: overlayCustody{n.store, n},
 		Version: n.o.Version, Now: n.now, Log: n.log,
 	})
 	if err != nil {
@@ -313,6 +313,10 @@ func (s overlaySpool) Envelopes(after envelope.ID, fn func(envelope.Meta) bool) 
 	return s.n.store.Envelopes(after, fn)
 }
 
+func (s overlaySpool) Window(from, to passport.Time, fn func(passport.Time, envelope.ID) bool) error {
+	return s.n.store.Window(from, to, fn)
+}
+
 // overlayPassports is the store, and tells the clients of what the mesh brought.
 type overlayPassports struct {
 	*store.Store
@@ -328,11 +332,23 @@ func (p overlayPassports) PutPassport(ctx context.Context, chain *passport.Passp
 	return changed, err
 }
 
-// overlayCustody is the store, and tells the clients of what neighbours confirmed.
-type overlayCustody struct{ n *Node }
+// overlayCustody is the store, and tells the clients of what neighbours confirmed, and of
+// what they turned out not to keep.
+type overlayCustody struct {
+	*store.Store
+	n *Node
+}
 
 func (c overlayCustody) PutCustody(ctx context.Context, member noise.PublicKey, ids []envelope.ID) error {
-	if err := c.n.store.PutCustody(ctx, member, ids); err != nil {
+	if err := c.Store.PutCustody(ctx, member, ids); err != nil {
+		return err
+	}
+	c.n.custodyChanged.notify()
+	return nil
+}
+
+func (c overlayCustody) DropCustody(ctx context.Context, member noise.PublicKey, ids []envelope.ID) error {
+	if err := c.Store.DropCustody(ctx, member, ids); err != nil {
 		return err
 	}
 	c.n.custodyChanged.notify()
