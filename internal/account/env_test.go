@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -204,3 +205,5 @@ func wantError(t *testing.T, err, want error) {
 		t.Fatalf("error is %v, want %v", err, want)
 	}
 }
+
+func contains(text, part string) bool { return strings.Contains(text, part) }

@@ -127,3 +127,15 @@ func (a *Account) SetLimits(ctx context.Context, mail int64) error {
 func (a *Account) BodyHash(ctx context.Context, id MailID) (h envelope.BodyHash, err error) {
 	return h, a.db.QueryRowContext(ctx, "SELECT body_hash FROM outgoing WHERE mail_id = ?", id[:]).Scan(into{h[:]})
 }
+
+// Columns returns what the schema is made of: tables with their columns, indexes, triggers.
+func (a *Account) Columns(ctx context.Context) (map[string]bool, error) {
+	list := make(map[string]bool)
+	return list, each(ctx, a.db, `SELECT m.type || ' ' || m.name || ' ' || coalesce(c.name || ' ' || c.type || ' ' || c."notnull" || ' ' || coalesce(c.dflt_value, ''), '')
+		FROM sqlite_schema m LEFT JOIN pragma_table_info(m.name) c ON m.type = 'table'`, nil, func(rows *sql.Rows) error {
+		var text string
+		err := rows.Scan(&text)
+		list[text] = true
+		return err
+	})
+}

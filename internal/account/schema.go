@@ -37,7 +37,7 @@ CREATE TABLE topics (own BLOB, peer BLOB, topic BLOB NOT NULL, PRIMARY KEY (own,
 CREATE TABLE tagkeys (
   handle BLOB PRIMARY KEY, peer BLOB NOT NULL, own_key BLOB NOT NULL, peer_key BLOB NOT NULL,
   epoch INTEGER NOT NULL, generation BLOB NOT NULL DEFAULT x'', gone INTEGER NOT NULL DEFAULT 0,
-  node BLOB NOT NULL
+  node BLOB NOT NULL DEFAULT x''
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX tagkeys_pair ON tagkeys (node, peer, own_key, peer_key, epoch) WHERE gone = 0;
 
