@@ -51,9 +51,12 @@ func (a *account) must(args ...string) ([]byte, error) {
 	return res.out, nil
 }
 
+// longPatience is how long what needs no node may take on a machine that does other work.
+const longPatience = 2 * time.Minute
+
 // local is cli for what needs no node: it must not fail.
 func (a *account) local(args ...string) (result, bool) {
-	res := a.cli(patience, nil, args...)
+	res := a.cli(longPatience, nil, args...)
 	if res.code != 0 {
 		a.r.fault("command failed", "asmtp-cli %v of %s: exit code %d after %.1f s: %s", args, a.name, res.code, (res.Until - res.From).Seconds(), res.text)
 		return res, false

@@ -89,7 +89,7 @@ func (r *run) lookInto(ctx context.Context, n *node, at time.Duration) (*check.S
 		names[other.key] = other.name
 	}
 	clock := passport.TimeOf(r.clocks.highest(n.name))
-	st, err := store.Open(filepath.Join(n.data, "store"), store.Options{Free: func() (int64, error) { return 1 << 40, nil }})
+	st, err := store.Open(filepath.Join(n.data, "store"), store.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", n.name, err)
 	}

@@ -16,7 +16,9 @@ import (
 // disk is a small file system of its own, which can be filled.
 type disk struct {
 	image, mount string
-	filled       bool
+
+	mu     sync.Mutex
+	filled bool
 }
 
 const (
@@ -105,6 +107,8 @@ func (d *disk) filler() string { return filepath.Join(d.mount, "filler") }
 
 // fill leaves only some bytes free.
 func (d *disk) fill(leave int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(d.mount, &st); err != nil {
 		return err
@@ -122,8 +126,16 @@ func (d *disk) fill(leave int64) error {
 	return syscall.Fallocate(int(f.Fd()), 0, 0, size)
 }
 
+func (d *disk) isFull() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.filled
+}
+
 // free removes the foreign file.
 func (d *disk) free() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.filled {
 		_ = os.Remove(d.filler())
 		d.filled = false

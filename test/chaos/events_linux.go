@@ -90,6 +90,12 @@ func (r *run) event(ctx context.Context) {
 func (r *run) anyNode() *node       { return r.nodes[r.rand.IntN(len(r.nodes))] }
 func (r *run) anyAccount() *account { return r.accounts[r.rand.IntN(len(r.accounts))] }
 
+// twoNodes draws two that are not the same.
+func (r *run) twoNodes() (a, b *node) {
+	i := r.rand.IntN(len(r.nodes))
+	return r.nodes[i], r.nodes[(i+1+r.rand.IntN(len(r.nodes)-1))%len(r.nodes)]
+}
+
 // longest is how long a fault may last.
 func (r *run) longest() time.Duration { return min(2*time.Minute, r.Duration/6) }
 
@@ -187,7 +193,7 @@ func (r *run) link(from, to string, l proxy.Link, lasts time.Duration) {
 }
 
 func (r *run) cutLink() {
-	a, b := r.anyNode(), r.anyNode()
+	a, b := r.twoNodes()
 	lasts := 3 * r.span()
 	r.note("%s to %s cut for %v", a.name, b.name, lasts)
 	r.counts.add("links cut in one direction", 1)
@@ -195,7 +201,7 @@ func (r *run) cutLink() {
 }
 
 func (r *run) slowLink() {
-	a, b := r.anyNode(), r.anyNode()
+	a, b := r.twoNodes()
 	l := proxy.Link{Delay: r.between(10*time.Millisecond, 800*time.Millisecond)}
 	if r.rand.IntN(2) == 0 {
 		l = proxy.Link{Rate: 2000 + r.rand.IntN(50_000)}
@@ -382,17 +388,20 @@ func (r *run) resetStamps(ctx context.Context, a *account, n *node) {
 func (r *run) fillDisk() {
 	for _, i := range r.rand.Perm(len(r.nodes)) {
 		n := r.nodes[i]
-		if n.disk == nil || n.disk.filled {
+		if n.disk == nil || n.disk.isFull() {
 			continue
 		}
-		leave := r.between(diskReserve/8, diskReserve)
+		leave := r.between(1<<20, diskReserve)
 		if err := n.disk.fill(int64(leave)); err != nil {
 			r.note("fill the disk of %s: %v", n.name, err)
 		}
 		lasts := r.between(r.longest()/4, r.longest())
 		r.note("the disk of %s is full but for %d bytes, for %v", n.name, int64(leave), lasts)
 		r.counts.add("disks filled", 1)
-		r.after(lasts, n.disk.free)
+		r.after(lasts, func() {
+			n.disk.free()
+			r.restart(n)
+		})
 		return
 	}
 }

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -33,6 +34,7 @@ type node struct {
 	ended   chan struct{}
 	code    int
 	scanned int64 // of the log
+	began   int64 // the log's length when it was started
 }
 
 // starting runs the node; more are arguments beyond those of a later start.
@@ -49,6 +51,9 @@ func (n *node) starting(more ...string) error {
 	defer f.Close()
 	cmd := exec.Command(filepath.Join(n.r.bin, "asmtpd"), append([]string{"up", "--data", n.data}, more...)...)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = n.r.environment(n.name), n.r.dir, f, f
+	if st, err := f.Stat(); err == nil {
+		n.began = st.Size()
+	}
 	if err := n.r.start.start(cmd); err != nil {
 		return err
 	}
@@ -65,7 +70,9 @@ func (n *node) wait(cmd *exec.Cmd, ended chan struct{}) {
 	n.cmd, n.code = nil, cmd.ProcessState.ExitCode()
 	n.mu.Unlock()
 	n.scan()
-	if !asked {
+	if !asked && n.disk != nil && n.disk.isFull() && n.code == 1 && n.sinceStart("full") {
+		n.r.counts.add("starts refused on a full disk", 1) // it is started again when there is room
+	} else if !asked {
 		n.r.fault("process ended unasked", "%s: %v\n%s", n.name, err, tail(n.logFile, 3000))
 	}
 	close(ended)
@@ -89,11 +96,20 @@ func (n *node) scan() {
 // kill ends the node by SIGKILL, and waits.
 func (n *node) kill() { n.stop(syscall.SIGKILL) }
 
-// term ends the node as an operator does. It must end by itself, in order, in time.
+// term ends the node as an operator does. It must end by itself, in order, in time; one
+// that has only just been started may end by the signal.
 func (n *node) term() {
-	if n.stop(syscall.SIGTERM) && n.code != 0 {
+	if n.stop(syscall.SIGTERM) && n.code != 0 && n.sinceStart("msg=ready") {
 		n.r.fault("node ended badly", "%s: exit code %d after SIGTERM\n%s", n.name, n.code, tail(n.logFile, 3000))
 	}
+}
+
+// sinceStart reports whether the node has printed a word since it was started last.
+func (n *node) sinceStart(word string) bool {
+	b, err := os.ReadFile(n.logFile)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return err == nil && bytes.Contains(b[min(n.began, int64(len(b))):], []byte(word))
 }
 
 // stop sends a signal and waits until the node has ended; false if it did not run.
