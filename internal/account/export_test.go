@@ -3,8 +3,10 @@ package account
 import (
 	"context"
 	"database/sql"
+	"time"
 
 	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/internal/clientapi"
 	"github.com/asmtp/asmtp/noise"
 	"github.com/asmtp/asmtp/passport"
 )
@@ -137,5 +139,40 @@ func (a *Account) Columns(ctx context.Context) (map[string]bool, error) {
 		err := rows.Scan(&text)
 		list[text] = true
 		return err
+	})
+}
+
+// SetHeld takes in what a node says about a mail.
+func (a *Account) SetHeld(ctx context.Context, id MailID, node byte, held int) error {
+	return a.write(ctx, func(tx *sql.Tx) error {
+		c := custodyChange{held: held}
+		if err := tx.QueryRowContext(ctx, "SELECT n FROM outgoing WHERE mail_id = ?", id[:]).Scan(&c.n); err != nil {
+			return err
+		}
+		return a.setHeld(ctx, tx, noise.PublicKey{node}, c)
+	})
+}
+
+// Expires returns the end of a mail's envelopes.
+func (a *Account) Expires(ctx context.Context, id MailID) (time.Time, error) {
+	var end int64
+	err := a.db.QueryRowContext(ctx, "SELECT expires FROM outgoing WHERE mail_id = ?", id[:]).Scan(&end)
+	return passport.Time(end).Time(), err
+}
+
+// Forked returns another continuation of the own passport than [Account.Rotate] makes.
+func (a *Account) Forked(ctx context.Context) (*passport.Passport, error) {
+	own, err := a.self(ctx, a.db)
+	if err != nil {
+		return nil, err
+	}
+	next, _, err := own.Change(nil, a.secrets.master, passport.TimeOf(a.now()), passport.Change{Rotate: true})
+	return next, err
+}
+
+// TakeForeign takes in a passport as if a node had told of it.
+func (a *Account) TakeForeign(ctx context.Context, p *passport.Passport) error {
+	return a.write(ctx, func(tx *sql.Tx) error {
+		return a.mergeForeign(ctx, tx, clientapi.PassportChange{ID: p.ID(), Passport: p})
 	})
 }

@@ -47,6 +47,11 @@ func TestHeldThenDelivered(t *testing.T) {
 	if _, err := alice.Wait(ctx, id, account.Delivered, account.SyncOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	for _, h := range state(t, alice, id).History {
+		if h.State == account.Held && h.Held == 0 {
+			t.Errorf("the history says that nobody held it: %+v", h)
+		}
+	}
 	stop()
 	<-ended
 }

@@ -365,3 +365,5 @@ func TestFullNode(t *testing.T) {
 		t.Errorf("mail is %v (%s)", o.State, o.Reason)
 	}
 }
+
+func hasEnvelopes(s *control.Status) bool { return s.Envelopes > 0 }
