@@ -152,7 +152,7 @@ func (a *app) nodeStatus(ctx context.Context, acc *account.Account) error {
 
 func printNode(w io.Writer, s account.NodeStatus) {
 	if s.Err != nil {
-		fmt.Fprintf(w, "node     %s at %s: %v\n", s.Node.Key.Short(), s.Node.Address, s.Err)
+		fmt.Fprintf(w, "problem  %v\n", s.Err)
 		return
 	}
 	fmt.Fprintf(w, "node     %s at %s, version %s\n", s.Node.Key, s.Node.Address, s.Version)
@@ -241,7 +241,7 @@ const (
 // checkNode says how a node is.
 func checkNode(acc *account.Account, s account.NodeStatus, add func(what string, ok bool, detail string, args ...any)) {
 	if s.Err != nil {
-		add("node", false, "%s at %s: %v", s.Node.Key.Short(), s.Node.Address, s.Err)
+		add("node", false, "%v", s.Err)
 		for _, h := range hints(withKey(acc, s.Err)) {
 			add("node", false, "try: %s", h)
 		}

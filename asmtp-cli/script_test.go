@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		for _, program := range []string{"asmtpd", "asmtp-cli"} {
-			out, err := exec.Command("go", "build", "-o", filepath.Join(dir, program), "github.com/asmtp/asmtp/"+program).CombinedOutput()
+			// With the tag a script can set the clock; else nothing is different.
+			out, err := exec.Command("go", "build", "-tags", "grpcnotrace,asmtpclock", "-o", filepath.Join(dir, program), "github.com/asmtp/asmtp/"+program).CombinedOutput()
 			if err != nil {
 				fmt.Fprintf(os.Stderr, "build %s: %v\n%s", program, err, out)
 				return 1
@@ -45,7 +46,8 @@ func TestMain(m *testing.M) {
 }
 
 // The commands do what cli.md says, with real processes. Each script has a folder of
-// its own; besides testscript's commands it may use:
+// its own. All its processes are as many seconds ahead as its file "clock" says. Besides
+// testscript's commands it may use:
 //
 //	node NAME [ARGS]        start "asmtpd up --data NAME --listen 127.0.0.1:0 ARGS", wait until it answers
 //	stop NAME | kill9 NAME  end that node, cleanly or by SIGKILL
@@ -67,6 +69,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("XDG_DATA_HOME", "")
 			e.Setenv("XDG_CONFIG_HOME", "")
 			e.Setenv("ASMTP_RECEIPT_DELAY", "0")
+			e.Setenv("ASMTP_CLOCK", filepath.Join(e.WorkDir, "clock"))
 			nodes := &scriptNodes{byName: map[string]*scriptNode{}}
 			e.Values["nodes"] = nodes
 			e.Defer(nodes.close)
@@ -154,7 +157,7 @@ func command(ctx context.Context, ts *testscript.TestScript, args []string) *exe
 	cmd := exec.CommandContext(ctx, path, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = os.Environ()
-	for _, key := range []string{"PATH", "HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "ASMTP_RECEIPT_DELAY", "ASMTP_HOME", "ASMTP_PASSPHRASE", "ASMTPD_KEY_PASSWORD"} {
+	for _, key := range []string{"PATH", "HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "ASMTP_RECEIPT_DELAY", "ASMTP_CLOCK", "ASMTP_HOME", "ASMTP_PASSPHRASE", "ASMTPD_KEY_PASSWORD"} {
 		cmd.Env = append(cmd.Env, key+"="+ts.Getenv(key))
 	}
 	return cmd

@@ -210,7 +210,7 @@ func (a *app) noteNodes(r account.SyncResult) {
 	}
 	for _, n := range r.Nodes {
 		if n.Err != nil && ok > 0 {
-			a.note("node %s: %v", n.Node.Key.Short(), n.Err)
+			a.note("one of the nodes was not reached: %v", n.Err)
 		}
 	}
 }

@@ -20,12 +20,12 @@ func (x *exchange) dial(ctx context.Context, n Node) (*session, error) {
 	began := time.Now()
 	c, err := clientapi.Dial(ctx, n.Address, n.Key, x.a.secrets.master, x.a)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the node at %s: %w", n.Address, err)
+		return nil, fmt.Errorf("node %s: %w", n.Key.Short(), err)
 	}
 	s.c = c
 	if err := s.greet(ctx); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("node at %s: %w", n.Address, err)
+		return nil, fmt.Errorf("node %s: %w", n.Key.Short(), err)
 	}
 	s.took = time.Since(began)
 	s.progress(Progress{Step: "connected"})
@@ -69,7 +69,7 @@ func (a *Account) Connect(ctx context.Context, n Node) (NodeStatus, error) {
 	}
 	defer s.c.Close()
 	if err := s.prepare(ctx); err != nil {
-		return NodeStatus{}, fmt.Errorf("node at %s: %w", n.Address, err)
+		return NodeStatus{}, fmt.Errorf("node %s: %w", n.Key.Short(), err)
 	}
 	err = a.write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE nodes SET problem = '', position = coalesce(position, (SELECT coalesce(max(position), 0) + 1 FROM nodes)) WHERE key = ?`, n.Key[:])
