@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/asmtp/asmtp/internal/cli"
+	"github.com/asmtp/asmtp/internal/durable"
 	"github.com/asmtp/asmtp/noise"
 )
 
@@ -61,7 +62,7 @@ func makeEntropy(path, password string) (*noise.PrivateKey, error) {
 		return nil, err
 	}
 	// The reference fails on a trailing newline, so there is none.
-	err := writeNew(path, hex.EncodeToString(entropy))
+	err := durable.WriteNew(path, []byte(hex.EncodeToString(entropy)))
 	if errors.Is(err, os.ErrExist) {
 		return nil, hintError{&os.PathError{Op: "make", Path: path, Err: os.ErrExist}, "it may be the key of a node; choose another file with --entropy-output"}
 	}
@@ -117,7 +118,15 @@ func newPassword(cmd *cobra.Command, file string, none bool) (string, error) {
 		return "", hintError{errors.New("there is no terminal to ask for a password"),
 			"give --password-file FILE, set " + passwordEnv + ", or give --no-password"}
 	}
-	first, err := ask("new password: ")
+	p, err := askTwice("new password: ")
+	if err == nil && p == "" {
+		return "", hintError{errors.New("the password is empty; nothing was made"), "give --no-password if that is what you want"}
+	}
+	return p, err
+}
+
+func askTwice(prompt string) (string, error) {
+	first, err := ask(prompt)
 	if err != nil {
 		return "", err
 	}
@@ -127,9 +136,6 @@ func newPassword(cmd *cobra.Command, file string, none bool) (string, error) {
 	}
 	if first != again {
 		return "", errors.New("the two passwords differ; nothing was made")
-	}
-	if first == "" {
-		return "", hintError{errors.New("the password is empty; nothing was made"), "give --no-password if that is what you want"}
 	}
 	return first, nil
 }

@@ -4,6 +4,7 @@
 //	asmtpd up                      make what is missing, then run
 //	asmtpd --config FILE           run from a configuration
 //	asmtpd status | user … | mesh … | peer …   talk to the running node
+//	asmtpd store verify | backup | restore     look after its store, running or not
 //
 // It logs to stderr. SIGINT and SIGTERM stop it cleanly, SIGHUP reads users and peers
 // of the configuration again. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no node
@@ -91,7 +92,8 @@ func newRootCommand() *cobra.Command {
 	root.Flags().StringVar(&configFile, "config", "", "run the node of this configuration `FILE`")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newDefaultConfigCommand(), newGenerateKeyCommand(), newCheckCommand(), newUpCommand(),
-		newStatusCommand(), newUserCommand(), newPeerCommand(), newMeshCommand(), newVersionCommand())
+		newStatusCommand(), newUserCommand(), newPeerCommand(), newMeshCommand(),
+		newStoreCommand(), newBackupCommand(), newRestoreCommand(), newVersionCommand())
 	cli.AddManuals(root, "ASMTPD")
 	return root
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/asmtp/asmtp/config"
+	"github.com/asmtp/asmtp/internal/backup"
 	"github.com/asmtp/asmtp/internal/clock"
 	"github.com/asmtp/asmtp/internal/control"
 	"github.com/asmtp/asmtp/internal/fault"
@@ -163,6 +164,22 @@ func hints(err error) []string {
 		return []string{"the end of the line is missing: copy it again, in quotes"}
 	case errors.Is(err, mesh.ErrEnded):
 		return []string{`ask for a new one: "asmtpd mesh invite" at the inviting node`}
+	case errors.Is(err, backup.ErrNeedIdentity):
+		return []string{"give --identity FILE with the key that belongs to one of its recipients"}
+	case errors.Is(err, backup.ErrNeedPassword):
+		return []string{"give --password-file FILE, or set " + backupEnv + ", instead of --identity"}
+	case errors.Is(err, backup.ErrPassword):
+		return []string{"give the password that was given to asmtpd backup; it is not that of the node's key"}
+	case errors.Is(err, backup.ErrDamaged):
+		return []string{"copy the file again, or take another backup"}
+	case errors.Is(err, backup.ErrNotEmpty):
+		return []string{"give another folder with --data, or move away what is there"}
+	case errors.Is(err, backup.ErrUnfinished):
+		return []string{`remove all that is in the folder, then run "asmtpd restore" again`}
+	case errors.Is(err, node.ErrNoStore):
+		return []string{"another data folder? give --data DIR or --config FILE"}
+	case errors.Is(err, control.ErrRunning):
+		return []string{"it is being started or stopped: try again in a moment"}
 	case errors.Is(err, control.ErrDenied):
 		return []string{"the node belongs to another user of this machine: become that user or root"}
 	}

@@ -10,8 +10,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/asmtp/asmtp/config"
+	"github.com/asmtp/asmtp/internal/backup"
 	"github.com/asmtp/asmtp/internal/clock"
 	"github.com/asmtp/asmtp/internal/control"
+	"github.com/asmtp/asmtp/internal/durable"
 	"github.com/asmtp/asmtp/mesh"
 )
 
@@ -60,7 +62,7 @@ The key has the password ASMTPD_KEY_PASSWORD, else none.`,
 }
 
 // prepare makes the folder, the key and the configuration where they are missing.
-// A bad invitation is refused before anything is made.
+// A bad invitation or address is refused before anything is made.
 func prepare(cmd *cobra.Command, o *upOptions) (c *config.Config, made bool, err error) {
 	if o.join != "" {
 		line, err := mesh.ParseLine(o.join, mesh.LineMesh)
@@ -70,6 +72,12 @@ func prepare(cmd *cobra.Command, o *upOptions) (c *config.Config, made bool, err
 		if err := line.CheckEnd(clock.Now()); err != nil {
 			return nil, false, err
 		}
+	}
+	if err := checkAddresses(o); err != nil {
+		return nil, false, err
+	}
+	if err := backup.Unfinished(o.data); err != nil {
+		return nil, false, err
 	}
 	if err := os.MkdirAll(o.data, 0o700); err != nil {
 		return nil, false, err
@@ -86,18 +94,27 @@ func prepare(cmd *cobra.Command, o *upOptions) (c *config.Config, made bool, err
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return nil, false, err
 	}
-	text := upConfig(o)
 	if err := makeKeyIfMissing(filepath.Join(o.data, entropyName)); err != nil {
 		return nil, false, err
 	}
-	if _, err := config.Parse(file, []byte(text)); err != nil { // a bad address among the flags
-		return nil, false, err
-	}
-	if err := writeNew(file, text); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := durable.WriteNew(file, []byte(upConfig(o))); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, false, err
 	}
 	c, err = config.Load(file)
 	return c, true, err
+}
+
+// checkAddresses looks at the addresses among the flags.
+func checkAddresses(o *upOptions) error {
+	if err := config.CheckListen(o.listen); err != nil {
+		return usageError{fmt.Errorf("--listen: %w", err)}
+	}
+	for _, a := range o.public {
+		if err := config.CheckAddress(a); err != nil {
+			return usageError{fmt.Errorf("--public-address: %w", err)}
+		}
+	}
+	return nil
 }
 
 func makeKeyIfMissing(path string) error {
@@ -108,22 +125,6 @@ func makeKeyIfMissing(path string) error {
 		return err
 	}
 	return nil // another process was faster
-}
-
-// writeNew writes a file that must not exist, whole or not at all.
-func writeNew(path, text string) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	if _, err := tmp.WriteString(text); err != nil {
-		return errors.Join(err, tmp.Close())
-	}
-	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Link(tmp.Name(), path) // unlike a rename, a link does not replace
 }
 
 // upConfig is the configuration that "up" writes: the default with the flags' values.

@@ -264,7 +264,7 @@ func (c *Config) check(d *decoder) {
 			d.add(d.line("users", strconv.Itoa(i)), "users: "+err.Error())
 		}
 	}
-	if err := checkListen(c.Network.ListenAddress); err != nil {
+	if err := CheckListen(c.Network.ListenAddress); err != nil {
 		d.add(d.line("network", "listen_address"), "network.listen_address: "+err.Error())
 	}
 	if a := c.Network.PublicAddress; a != "" {
@@ -368,8 +368,8 @@ func CheckAddress(a string) error {
 	return checkPort(port, 1)
 }
 
-// checkListen is CheckAddress for one to listen on: the host may be empty, the port 0.
-func checkListen(a string) error {
+// CheckListen is CheckAddress for one to listen on: the host may be empty, the port 0.
+func CheckListen(a string) error {
 	host, port, err := net.SplitHostPort(a)
 	if err != nil {
 		return fmt.Errorf("%q is no address: want HOST:PORT, an IPv6 host in brackets", a)
