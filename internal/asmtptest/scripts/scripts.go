@@ -1,8 +1,8 @@
-// Package programs runs testscript scripts over both programs as real processes.
+// Package scripts runs testscript scripts over both programs as real processes.
 //
-// [Main] builds them once for a test binary, [Scripts] runs the scripts of a folder. It is
+// [Main] builds them once for a test binary, [Run] runs the scripts of a folder. It is
 // imported by tests alone.
-package programs
+package scripts
 
 import (
 	"bytes"
@@ -51,7 +51,7 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// Scripts runs the scripts of a folder. Each has a folder of its own; besides
+// Run runs the scripts of a folder. Each has a folder of its own; besides
 // testscript's commands it may use:
 //
 //	node NAME [ARGS]        start "asmtpd up --data NAME --listen 127.0.0.1:0 ARGS", wait until it answers
@@ -63,7 +63,7 @@ func Main(m *testing.M) int {
 //	field VAR KEY           VAR = the value of KEY in the first line of JSON that the last exec printed
 //	until REGEXP CMD ARGS   repeat a command until its output matches
 //	nowhere TEXT DIR…       no file below these folders holds TEXT
-func Scripts(t *testing.T, dir string) {
+func Run(t *testing.T, dir string) {
 	if testing.Short() {
 		t.Skip("starts whole nodes")
 	}
