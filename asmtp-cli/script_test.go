@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 // testscript's commands it may use:
 //
 //	node NAME [ARGS]        start "asmtpd up --data NAME --listen 127.0.0.1:0 ARGS", wait until it answers
-//	stop NAME | kill9 NAME  end that node, cleanly or by SIGKILL
+//	halt NAME | kill9 NAME  end that node, cleanly or by SIGKILL ("stop" would end the script)
 //	capture VAR             VAR = what the last exec printed, without the line break
 //	field VAR KEY           VAR = the value of KEY in the first line of JSON that the last exec printed
 //	until REGEXP CMD ARGS   repeat a command until its output matches
@@ -77,7 +77,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"node":    cmdNode,
-			"stop":    cmdStop,
+			"halt":    cmdHalt,
 			"kill9":   cmdKill,
 			"capture": cmdCapture,
 			"field":   cmdField,
@@ -218,9 +218,9 @@ func end(ts *testscript.TestScript, name string, signal os.Signal) error {
 	}
 }
 
-func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: stop NAME")
+		ts.Fatalf("usage: halt NAME")
 	}
 	if err := end(ts, args[0], syscall.SIGTERM); err != nil {
 		ts.Fatalf("node %s did not end cleanly: %v", args[0], err)
