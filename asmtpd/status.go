@@ -47,6 +47,23 @@ func printStatus(w io.Writer, s *control.Status) {
 	printReconciled(w, s.Reconciled)
 	for _, p := range s.Peers {
 		printPeer(w, p)
+		printComparison(w, p.Reconciled)
+	}
+}
+
+// printComparison says what is unusual about the comparisons with a peer.
+func printComparison(w io.Writer, r *control.PeerReconciled) {
+	if r == nil {
+		return
+	}
+	if r.Refused > 0 {
+		fmt.Fprintf(w, "\tit refused %d envelopes within the last hour, for want of room\n", r.Refused)
+	}
+	if r.Gone > 0 {
+		fmt.Fprintf(w, "\tit said to have %d envelopes that it had not\n", r.Gone)
+	}
+	if r.Error != "" {
+		fmt.Fprintf(w, "\tthe last comparison with it failed: %s\n", r.Error)
 	}
 }
 
@@ -112,9 +129,13 @@ func printClock(w io.Writer, c control.Clock) {
 }
 
 func printReconciled(w io.Writer, r control.Reconciled) {
-	if r.Last.IsZero() {
+	if r.Last.IsZero() && r.Failed == 0 {
 		return
 	}
-	fmt.Fprintf(w, "compared\tlast %s with %d differences; since the start %d times, %d failed, %d envelopes got, %d given\n",
-		r.Last.Local().Format(time.DateTime), r.Differences, r.Rounds, r.Failed, r.Received, r.Sent)
+	last := "never agreed"
+	if !r.Last.IsZero() {
+		last = "agreed " + r.Last.Local().Format(time.DateTime)
+	}
+	fmt.Fprintf(w, "stores compared\t%s; since the start %d times with %s, %d failed; this node lacked %d envelopes and got %d, others lacked %d\n",
+		last, r.Sessions, control.Bytes(r.Bytes), r.Failed, r.Missing, r.Fetched, r.Lacking)
 }

@@ -123,14 +123,27 @@ type Clock struct {
 	Wrong  bool    `json:"wrong"`          // most peers are more than five minutes off
 }
 
-// Reconciled is what comparing stores with other nodes came to.
+// Reconciled is what comparing stores with other nodes came to since the start.
 type Reconciled struct {
-	Last        time.Time `json:"last,omitzero"` // when the last one ended well
-	Rounds      int64     `json:"rounds"`        // comparisons that ended well, since the start
-	Failed      int64     `json:"failed"`        // those that did not
-	Received    int64     `json:"received"`      // envelopes that this node lacked
-	Sent        int64     `json:"sent"`          // envelopes that the other node lacked
-	Differences int64     `json:"differences"`   // of the last one
+	Last     time.Time `json:"last,omitzero"` // when two stores last were found to agree
+	Sessions int       `json:"sessions"`      // comparisons that settled something
+	Failed   int       `json:"failed"`
+	Bytes    int64     `json:"bytes"`   // of the comparing, both ways, without envelopes
+	Lacking  int       `json:"lacking"` // envelopes that other nodes lacked
+	Missing  int       `json:"missing"` // envelopes that this node lacked
+	Fetched  int       `json:"fetched"` // of these, and stored now
+}
+
+// PeerReconciled is what the last comparison with one node came to.
+type PeerReconciled struct {
+	Last       time.Time `json:"last,omitzero"` // when it ended well
+	RoundTrips int       `json:"round_trips"`
+	Bytes      int64     `json:"bytes"`
+	Lacking    int       `json:"lacking"`
+	Missing    int       `json:"missing"`
+	Refused    int       `json:"refused"` // envelopes that it refused within the last hour
+	Gone       int       `json:"gone"`    // envelopes that it said to have and had not, in all
+	Error      string    `json:"error,omitempty"`
 }
 
 // Peer is another node.
@@ -143,6 +156,8 @@ type Peer struct {
 	// Clock is by how many seconds the peer's clock is ahead of this node's; nil if it is
 	// not known.
 	Clock *float64 `json:"clock_offset_seconds,omitempty"`
+	// Reconciled is nil if the two stores were not compared since the start.
+	Reconciled *PeerReconciled `json:"reconciled,omitempty"`
 }
 
 // Member is a node with a valid certificate of the mesh.

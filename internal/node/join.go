@@ -15,6 +15,7 @@ import (
 	"github.com/asmtp/asmtp/internal/durable"
 	"github.com/asmtp/asmtp/internal/invite"
 	"github.com/asmtp/asmtp/internal/port"
+	"github.com/asmtp/asmtp/internal/store"
 	"github.com/asmtp/asmtp/mesh"
 	"github.com/asmtp/asmtp/noise"
 	"github.com/asmtp/asmtp/passport"
@@ -303,13 +304,10 @@ func (n *Node) letUserIn(ctx context.Context, guest noise.PublicKey, token mesh.
 	if n.users.removed(guest) { // no list can let in what its own passport removed
 		return invite.ErrNotAllowed
 	}
-	if ok, err := n.store.TakeToken(ctx, tokenUser, token.Hash()); err != nil {
+	if ok, err := n.store.Admit(ctx, tokenUser, token.Hash(), store.Admission{User: guest.String(), Added: n.now()}); err != nil {
 		return err
 	} else if !ok {
 		return invite.ErrUsed
-	}
-	if err := n.users.add(ctx, guest.String()); err != nil {
-		return err
 	}
 	n.usersChanged.notify()
 	n.log.Info("a device came by invitation", "key", guest.Short())
@@ -325,13 +323,15 @@ func (n *Node) letNodeIn(ctx context.Context, guest noise.PublicKey, token mesh.
 	now := n.time()
 	cert, ok := m.set.Certificate(guest, now)
 	if !ok {
-		if took, err := n.store.TakeToken(ctx, tokenMesh, token.Hash()); err != nil {
-			return nil, err
-		} else if !took {
-			return nil, invite.ErrUsed
-		}
 		cert = mesh.Certify(m.founder, m.id, guest, now, mesh.MaxCertificateDays)
-		if err := n.state(ctx, m, cert); err != nil {
+		err := n.stateBy(m, cert, func() error {
+			took, err := n.store.Admit(ctx, tokenMesh, token.Hash(), store.Admission{Statements: [][]byte{cert.Bytes()}})
+			if err == nil && !took {
+				err = invite.ErrUsed
+			}
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 		n.log.Info("a node came by invitation", "key", guest.Short())

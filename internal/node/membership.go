@@ -99,12 +99,17 @@ func (n *Node) found(ctx context.Context) error {
 
 // state adds a statement of the founder to the mesh, durably, and spreads it.
 func (n *Node) state(ctx context.Context, m *membership, s *mesh.Statement) error {
+	return n.stateBy(m, s, func() error { return n.store.PutStatements(ctx, [][]byte{s.Bytes()}) })
+}
+
+// stateBy is state with put instead of the storing.
+func (n *Node) stateBy(m *membership, s *mesh.Statement, put func() error) error {
 	n.changing.Lock()
 	defer n.changing.Unlock()
 	if n.membership.Load() != m { // the store would not open again with a statement of another mesh
 		return fmt.Errorf("%w: the node has left mesh %s", invite.ErrNotAllowed, m.id)
 	}
-	if err := n.store.PutStatements(ctx, [][]byte{s.Bytes()}); err != nil {
+	if err := put(); err != nil {
 		return err
 	}
 	if _, err := m.set.Add(s); err != nil {

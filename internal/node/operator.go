@@ -35,6 +35,7 @@ func (o operator) Status(ctx context.Context) (*control.Status, error) {
 		Mesh: m.id, Members: len(m.set.Members(n.time())), Peers: peers, Config: n.o.Config,
 		Users: len(names), Sessions: n.api.Sessions(), TagKeys: n.spool.Keys(), Generation: n.spool.Generation(),
 	}
+	o.overlay(s)
 	if err := n.room(s); err != nil {
 		return nil, err
 	}
@@ -138,10 +139,36 @@ func (o operator) PeerList(context.Context) ([]control.Peer, error) {
 	if h == nil {
 		return list, nil
 	}
+	reconciled := h.Reconciled().Peers
 	for _, p := range h.Peers() {
-		list = append(list, control.Peer{ID: p.ID, Addresses: p.Addresses, Connected: p.Connected, Since: p.Since, Version: p.Version})
+		peer := control.Peer{ID: p.ID, Addresses: p.Addresses, Connected: p.Connected, Since: p.Since, Version: p.Version}
+		if p.ClockKnown {
+			offset := p.Clock.Seconds()
+			peer.Clock = &offset
+		}
+		if r, ok := reconciled[p.ID]; ok {
+			peer.Reconciled = &control.PeerReconciled{Last: r.Last, RoundTrips: r.RoundTrips, Bytes: r.Bytes,
+				Lacking: r.Lacking, Missing: r.Missing, Refused: r.Refused, Gone: r.Gone, Error: r.Err}
+		}
+		list = append(list, peer)
 	}
 	return list, nil
+}
+
+// overlay fills in what the host of the moment knows.
+func (o operator) overlay(s *control.Status) {
+	h := o.n.host.Load()
+	if h == nil {
+		return
+	}
+	r := h.Reconciled()
+	s.Reconciled = control.Reconciled{Last: r.Last, Sessions: r.Sessions, Failed: r.Failed, Bytes: r.Bytes,
+		Lacking: r.Lacking, Missing: r.Missing, Fetched: r.Fetched}
+	for _, p := range s.Peers {
+		s.Clock.Known = s.Clock.Known || p.Connected && p.Clock != nil
+	}
+	offset, wrong := h.ClockOff()
+	s.Clock.Offset, s.Clock.Wrong = offset.Seconds(), wrong
 }
 
 func (o operator) PeerAdd(_ context.Context, id noise.PublicKey, addresses []string) error {
