@@ -27,7 +27,7 @@ type account struct {
 	// folder is read-held by every command and follower, and held while the folder is
 	// put back to an older copy.
 	folder  sync.RWMutex
-	lineage int
+	lineage int          // guarded by folder, written with mu held too
 	clock   sync.RWMutex // read-held while a mail is written
 	backup  string       // folder of a copy, if there is one
 
@@ -140,4 +140,15 @@ func (a *account) endFollow(s syscall.Signal) bool {
 	signal(a.follow, s)
 	a.follow = nil
 	return true
+}
+
+// lives says which life each account is in.
+func (r *run) lives() map[string]int {
+	m := map[string]int{}
+	for _, a := range r.accounts {
+		a.mu.Lock()
+		m[a.name] = a.lineage
+		a.mu.Unlock()
+	}
+	return m
 }

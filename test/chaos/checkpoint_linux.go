@@ -77,7 +77,7 @@ func (r *run) compare(ctx context.Context, how syscall.Signal) error {
 	r.faults(list...)
 	r.stores = now
 	r.forgetAcks(now)
-	mails, states := r.mails.Counts()
+	mails, states := r.mails.Counts(r.lives())
 	r.say("checkpoint after %v: %d envelopes in %d stores, %d acknowledged; %d mails, %v; took %.1f s", how, total, len(now), len(acks), mails, states, time.Since(began).Seconds())
 	return ctx.Err()
 }

@@ -330,9 +330,13 @@ func (r *run) alone(a *account, f func()) {
 	})
 }
 
+// careless draws one of the accounts that are put back to backups: every third, since what
+// such a client said before says little of what its next life knows.
+func (r *run) careless() *account { return r.accounts[3*r.rand.IntN((len(r.accounts)+2)/3)] }
+
 // backUp copies an account's folder.
 func (r *run) backUp() {
-	a := r.anyAccount()
+	a := r.careless()
 	r.alone(a, func() {
 		to := filepath.Join(r.dir, a.name+".backup")
 		if err := copyDir(a.home, to); err != nil {
@@ -347,7 +351,7 @@ func (r *run) backUp() {
 // putBack puts an account back to its backup. Its nodes are told, as the manual says for
 // a device whose state went back.
 func (r *run) putBack(ctx context.Context) {
-	a := r.anyAccount()
+	a := r.careless()
 	r.alone(a, func() {
 		if a.backup == "" {
 			return
@@ -356,8 +360,8 @@ func (r *run) putBack(ctx context.Context) {
 			r.fault("harness", "restore %s: %v", a.name, err)
 			return
 		}
-		a.lineage++
 		a.mu.Lock()
+		a.lineage++
 		clear(a.queue)
 		clear(a.parts)
 		a.mu.Unlock()

@@ -220,11 +220,11 @@ func (r *run) violations() []check.Violation {
 // verdict reports how the run went.
 func (r *run) verdict(err error) error {
 	list := r.violations()
-	const most = 20
-	for i, v := range list {
-		if i == most {
-			r.say("and %d more", len(list)-most)
-			break
+	const most = 4 // of one rule
+	rules := map[string]int{}
+	for _, v := range list {
+		if rules[v.Rule]++; rules[v.Rule] > most {
+			continue
 		}
 		r.say("VIOLATION %s", v)
 		if v.Mail != "" {
@@ -232,7 +232,12 @@ func (r *run) verdict(err error) error {
 			fmt.Fprint(r.log, r.mails.Story(v.Mail))
 		}
 	}
-	mails, states := r.mails.Counts()
+	for rule, n := range rules {
+		if n > most {
+			r.say("%q is violated %d times in all", rule, n)
+		}
+	}
+	mails, states := r.mails.Counts(r.lives())
 	r.say("seed %d: %d mails sent; furthest states told, per recipient: %v; %s", r.Seed, mails, states, r.counts.String())
 	switch {
 	case r.Break != "" && len(list) > 0:

@@ -42,12 +42,10 @@ func (r *run) settle(ctx context.Context) error {
 		}
 		pause(ctx, time.Duration(1+round/2)*time.Second)
 	}
-	lives := map[string]int{}
 	for _, a := range r.accounts {
 		a.askAll()
-		lives[a.name] = a.lineage
 	}
-	r.mails.End(r.clocks.now(), lives)
+	r.mails.End(r.clocks.now(), r.lives())
 	r.stopAll(syscall.SIGTERM)
 	return r.compare(ctx, syscall.SIGTERM)
 }

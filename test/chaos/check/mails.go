@@ -336,13 +336,7 @@ func (m *Mails) End(world time.Time, lives map[string]int) {
 		if k.lineage != lives[k.account] {
 			continue
 		}
-		last := steps[0]
-		for _, s := range steps[1:] {
-			if rank[s.state] > rank[last.state] {
-				last = s
-			}
-		}
-		if last.state == "accepted" || last.state == "held" {
+		if last := furthest(steps); last.state == "accepted" || last.state == "held" {
 			m.report("no end", k.id, "%s to %s is still %s after all was healed", k.account, k.to, last.state)
 		}
 	}
@@ -384,15 +378,35 @@ func (m *Mails) Story(id string) string {
 	return b.String() + strings.Join(lines, "")
 }
 
-// Counts returns how many mails to one recipient got how far, whoever says so.
-func (m *Mails) Counts() (mails int, states map[string]int) {
+// Counts returns how many mails to one recipient got how far, as the life that each
+// account is in says; "in ended lives" are those that only an earlier life knew.
+func (m *Mails) Counts(lives map[string]int) (mails int, states map[string]int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	states = map[string]int{}
-	for _, s := range m.reached {
-		states[s]++
+	current := map[key]bool{}
+	for k, steps := range m.steps {
+		if k.lineage != lives[k.account] {
+			continue
+		}
+		current[k.key] = true
+		states[furthest(steps).state]++
+	}
+	if ended := len(m.reached) - len(current); ended > 0 {
+		states["in ended lives"] = ended
 	}
 	return len(m.sent), states
+}
+
+// furthest returns the last state of a mail.
+func furthest(steps []step) step {
+	last := steps[0]
+	for _, s := range steps[1:] {
+		if rank[s.state] > rank[last.state] {
+			last = s
+		}
+	}
+	return last
 }
 
 // Of returns the ids of the mails of which one life of an account said something.

@@ -177,8 +177,11 @@ func TestStory(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, story)
 		}
 	}
-	if mails, states := h.Counts(); mails != 1 || states["held"] != 1 {
+	if mails, states := h.Counts(nil); mails != 1 || states["held"] != 1 {
 		t.Fatalf("%d mails, %v", mails, states)
+	}
+	if _, states := h.Counts(map[string]int{"alice": 1}); states["in ended lives"] != 1 || len(states) != 1 {
+		t.Fatalf("after a restored backup: %v", states)
 	}
 }
 
