@@ -91,7 +91,7 @@ func (c *client) verify(cmd *cobra.Command) (err error) {
 	problems := 0
 	err = a.verify(cmd.Context(), func(e control.VerifyEvent) error {
 		if e.Problem == "" {
-			p.show(func() string { return fmt.Sprintf("checked %d of about %d records", e.Done, e.Total) })
+			p.show(func() string { return fmt.Sprintf("read %d of about %d envelopes", e.Done, e.Total) })
 			return nil
 		}
 		problems++

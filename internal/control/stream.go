@@ -84,8 +84,8 @@ func (b *streamBody) end(err error) {
 
 // VerifyEvent is news of a check of the store: how far it is, or a problem.
 type VerifyEvent struct {
-	Done    int64  `json:"done,omitempty"`    // records checked so far
-	Total   int64  `json:"total,omitempty"`   // about as many there are; 0: not known
+	Done    int64  `json:"done,omitempty"`    // envelopes read so far
+	Total   int64  `json:"total,omitempty"`   // about as many there are
 	Problem string `json:"problem,omitempty"` // in words; empty: the event is about progress
 }
 

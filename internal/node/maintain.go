@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/asmtp/asmtp/internal/control"
+	"github.com/asmtp/asmtp/internal/store"
 )
 
 // StoreVerify checks the store while the node goes on. One check at a time: each reads
@@ -19,23 +20,26 @@ func (o operator) StoreVerify(ctx context.Context, report func(control.VerifyEve
 	return verify(ctx, n.store, report)
 }
 
-// verifier is a store that can be checked.
-type verifier interface {
-	Verify(ctx context.Context, problem func(string)) error
-}
-
-// verify turns the problems of a store into events. It ends early if report fails.
-func verify(ctx context.Context, s verifier, report func(control.VerifyEvent) error) error {
+// verify turns what a check of the store finds into events. It ends early if report fails.
+func verify(ctx context.Context, s *store.Store, report func(control.VerifyEvent) error) error {
+	usage, err := s.Usage()
+	if err != nil {
+		return err
+	}
+	total := usage.Total().Sum().Count
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	err := s.Verify(ctx, func(problem string) {
+	send := func(e control.VerifyEvent) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := report(control.VerifyEvent{Problem: problem}); err != nil {
+		if err := report(e); err != nil {
 			cancel(err)
 		}
-	})
+	}
+	err = s.VerifyProgress(ctx,
+		func(problem string) { send(control.VerifyEvent{Problem: problem}) },
+		func(done int64) { send(control.VerifyEvent{Done: done, Total: total}) })
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}

@@ -16,8 +16,14 @@ import (
 // calls problem with each violation, in words for an operator. It reads every envelope
 // and checks every passport anew; other calls go on meanwhile. It changes nothing.
 func (s *Store) Verify(ctx context.Context, problem func(string)) error {
+	return s.VerifyProgress(ctx, problem, func(int64) {})
+}
+
+// VerifyProgress is Verify and says now and then how many envelopes it has read, which is
+// what takes the time.
+func (s *Store) VerifyProgress(ctx context.Context, problem func(string), progress func(envelopes int64)) error {
 	return s.view(func(txn *badger.Txn) error {
-		v := &verifier{ctx: ctx, txn: txn, problem: problem,
+		v := &verifier{ctx: ctx, txn: txn, problem: problem, progress: progress,
 			shares: map[noise.PublicKey]share{}, held: map[envelope.ID]uint32{}, pending: map[string]uint64{}, last: map[passport.ID]uint64{}}
 		// Mailboxes come first: they say how often each envelope is held.
 		for _, check := range []func() error{v.mailboxes, v.envelopes, v.ledger, v.references, v.handles, v.chains, v.indexes} {
@@ -29,10 +35,16 @@ func (s *Store) Verify(ctx context.Context, problem func(string)) error {
 	})
 }
 
+// progressEvery is how many envelopes are read between two words of progress.
+const progressEvery = 1000
+
 type verifier struct {
 	ctx     context.Context
 	txn     *badger.Txn
 	problem func(string)
+
+	progress func(int64)
+	read     int64 // envelopes
 
 	shares  map[noise.PublicKey]share
 	held    map[envelope.ID]uint32 // entries by envelope
@@ -175,6 +187,9 @@ func (v *verifier) ledger() error {
 }
 
 func (v *verifier) body(id envelope.ID, x *index) error {
+	if v.read++; v.read%progressEvery == 0 {
+		v.progress(v.read)
+	}
 	b, err := get(v.txn, bodyKey(id))
 	if err != nil {
 		v.report("envelope %s: %v", id, err)
