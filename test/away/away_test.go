@@ -4,9 +4,10 @@ import (
 	crand "crypto/rand"
 	"fmt"
 	"os"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/asmtp/asmtp/test/programs"
 )
 
 const day = 24 * time.Hour
@@ -35,9 +36,9 @@ func away(t *testing.T, days int, sendArgs ...string) {
 		t.Skip("starts whole nodes")
 	}
 	t.Parallel()
-	w := newWorld(t)
+	w := world{programs.New(t, "asmtpclock"), t}
 	senders := w.populate()
-	w.nodes["n3"].stop(t)
+	w.Nodes["n3"].Stop()
 
 	var mails []mail
 	for d := range days {
@@ -47,23 +48,23 @@ func away(t *testing.T, days int, sendArgs ...string) {
 			}
 		}
 		if d%7 == 6 || d == days-2 {
-			w.nodes["n2"].kill()
-			w.start("n2")
-			w.connected("n2", 1)
+			w.Nodes["n2"].Kill()
+			w.Start("n2")
+			w.Connected("n2", 1)
 		}
-		w.pass(day)
+		w.Pass(day)
 		for _, sender := range senders {
-			w.as(sender, "sync")
+			w.As(sender, "sync")
 		}
 	}
 	w.checkHeld(mails)
 
 	began := time.Now()
-	w.start("n3")
+	w.Start("n3")
 	up := time.Since(began)
-	w.await("all mail arrives", func() bool {
-		w.as("bob", "sync")
-		return len(w.as("bob", "inbox", "--all")) >= len(mails)
+	w.Await("all mail arrives", func() bool {
+		w.As("bob", "sync")
+		return len(w.As("bob", "inbox", "--all")) >= len(mails)
 	})
 	arrived := time.Since(began)
 	w.checkInbox(mails)
@@ -72,29 +73,25 @@ func away(t *testing.T, days int, sendArgs ...string) {
 	t.Logf("%d mails; the node was up after %.2f s, all mail was in the inbox after %.2f s", len(mails), up.Seconds(), arrived.Seconds())
 }
 
+// world adds what this test asks of a mesh.
+type world struct {
+	*programs.World
+	t *testing.T
+}
+
 // populate makes a mesh of three nodes: bob at the third, who knows three senders at the
 // others.
 func (w *world) populate() (senders []string) {
-	w.t.Helper()
-	w.start("n1")
-	invitation := strings.TrimSpace(w.run("asmtpd", "mesh", "invite", "--uses", "2", "--data", w.path("n1")))
-	w.start("n2", "--join", invitation)
-	w.start("n3", "--join", invitation)
-	w.connected("n3", 2)
+	w.Mesh("n1", "n2", "n3")
 	senders = []string{"alice", "carol", "dave"}
-	w.person("bob", "n3")
+	w.Person("bob", "n3")
 	for i, name := range senders {
-		w.person(name, []string{"n1", "n1", "n2"}[i])
-		w.acquaint(name, "bob")
+		w.Person(name, []string{"n1", "n1", "n2"}[i])
+		w.Acquaint(name, "bob")
 	}
-	w.as("bob", "sync")
 	for _, name := range senders {
-		w.await(name+" has bob's passport", func() bool {
-			w.as(name, "sync")
-			return !w.as(name, "contact", "list")[0].Waiting
-		})
+		w.Meet(name, "bob")
 	}
-	w.as("bob", "sync") // tag keys for all of them
 	return senders
 }
 
@@ -107,25 +104,30 @@ func (w *world) sendAll(sender string, day int, sendArgs ...string) (list []mail
 		if size > 0 {
 			content := make([]byte, size)
 			crand.Read(content)
-			if err := os.WriteFile(w.path("attachment"), content, 0o600); err != nil {
+			if err := os.WriteFile(w.Path("attachment"), content, 0o600); err != nil {
 				w.t.Fatal(err)
 			}
-			args = append(args, "--attach", w.path("attachment"))
+			args = append(args, "--attach", w.Path("attachment"))
 		}
-		m.id = w.as(sender, args...)[0].ID
+		m.id = w.As(sender, args...)[0].ID
 		list = append(list, m)
 	}
 	return list
 }
 
-// checkHeld looks whether every mail is on its way and on another node as well.
+// checkHeld waits until every mail is on another node as well, in the envelopes in which
+// it was sealed last.
 func (w *world) checkHeld(mails []mail) {
 	w.t.Helper()
 	for _, m := range mails {
-		l := w.as(m.sender, "status", m.id)[0]
-		if l.State != "held" || l.Held < 1 {
-			w.t.Errorf("mail %q is %s by %d before the node is back", m.subject, l.State, l.Held)
-		}
+		w.Await("mail "+m.subject+" is held", func() bool {
+			l := w.As(m.sender, "status", m.id)[0]
+			if l.State == "held" && l.Held > 0 {
+				return true
+			}
+			w.As(m.sender, "sync")
+			return false
+		})
 	}
 }
 
@@ -133,7 +135,7 @@ func (w *world) checkHeld(mails []mail) {
 func (w *world) checkInbox(mails []mail) {
 	w.t.Helper()
 	count := map[string]int{}
-	for _, l := range w.as("bob", "inbox", "--all") {
+	for _, l := range w.As("bob", "inbox", "--all") {
 		count[l.Subject]++
 	}
 	for _, m := range mails {
@@ -152,11 +154,11 @@ func (w *world) checkDelivered(mails []mail) {
 	w.t.Helper()
 	order := map[string]int{"queued": 0, "accepted": 1, "held": 2, "delivered": 3}
 	for _, m := range mails {
-		var l line
-		w.await("mail "+m.subject+" is delivered", func() bool {
-			l = w.as(m.sender, "status", m.id)[0]
+		var l programs.Line
+		w.Await("mail "+m.subject+" is delivered", func() bool {
+			l = w.As(m.sender, "status", m.id)[0]
 			if l.State != "delivered" {
-				w.as(m.sender, "sync")
+				w.As(m.sender, "sync")
 			}
 			return l.State == "delivered"
 		})
