@@ -64,7 +64,8 @@ func (r *run) compare(ctx context.Context, how syscall.Signal) error {
 			now[n.name] = s
 		})
 	}
-	acks = append(acks, r.accepted(at)...)
+	more, held := r.accepted(at)
+	acks = append(acks, more...)
 	group.Wait()
 	for _, err := range errs {
 		r.fault("store does not open", "%v", err)
@@ -74,6 +75,9 @@ func (r *run) compare(ctx context.Context, how syscall.Signal) error {
 		total += len(s.Envelopes)
 	}
 	list := check.Stores(r.stores, now, acks)
+	if len(now) == len(r.nodes) {
+		list = append(list, check.Holders(now, held)...)
+	}
 	r.faults(list...)
 	r.stores = now
 	r.forgetAcks(now)
@@ -121,7 +125,7 @@ func (r *run) lookInto(ctx context.Context, n *node, at time.Duration) (*check.S
 
 // accepted asks all clients, now that no node runs, for the envelopes of the mails that
 // they call accepted or held.
-func (r *run) accepted(at time.Duration) (acks []check.Ack) {
+func (r *run) accepted(at time.Duration) (acks []check.Ack, held []check.Held) {
 	for _, a := range r.accounts {
 		a.folder.RLock()
 		res, ok := a.local("queue")
@@ -138,18 +142,20 @@ func (r *run) accepted(at time.Duration) (acks []check.Ack) {
 		}
 		const most = 60 // of one account, the newest: asking takes time while no node runs
 		for _, id := range ids[max(0, len(ids)-most):] {
-			acks = append(acks, a.acknowledged(id, at)...)
+			more, by := a.acknowledged(id, at)
+			acks, held = append(acks, more...), append(held, by...)
 		}
 		a.folder.RUnlock()
 	}
-	return acks
+	return acks, held
 }
 
-// acknowledged returns what the nodes of an account must have of a mail that is on its way.
-func (a *account) acknowledged(id string, at time.Duration) (acks []check.Ack) {
+// acknowledged returns what the nodes of an account must have of a mail that is on its
+// way, and what others must have.
+func (a *account) acknowledged(id string, at time.Duration) (acks []check.Ack, held []check.Held) {
 	res, ok := a.local("status", id)
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	var nodes []string
 	for _, n := range a.nodes {
@@ -164,16 +170,22 @@ func (a *account) acknowledged(id string, at time.Duration) (acks []check.Ack) {
 		if !ok {
 			return
 		}
+		h := check.Held{Mail: id, By: a.name, Count: o.Held, Expires: passport.TimeOf(end)}
 		for _, text := range o.Envelopes {
 			e, err := envelope.ParseID(text)
 			if err != nil {
 				a.r.fault("harness", "envelope of mail %s: %v", id, err)
 				continue
 			}
+			h.Parts = append(h.Parts, e)
 			acks = append(acks, check.Ack{Node: nodes[0], Nodes: nodes, ID: e, Expires: passport.TimeOf(end), At: at, By: a.name, Mail: id})
 		}
+		// Sealed anew before the end of its first envelopes, others may still hold those alone.
+		if o.State == "held" && len(h.Parts) > 0 && a.r.clocks.highest(a.name).Add(3*time.Hour).Before(end) {
+			held = append(held, h)
+		}
 	})
-	return acks
+	return acks, held
 }
 
 // forgetAcks drops what nodes may have removed by now.

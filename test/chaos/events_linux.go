@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"io"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"sort"
@@ -283,16 +284,18 @@ func (r *run) killFollower() {
 
 // replay sends a first flight that was answered before to the node once more: no answer.
 func (r *run) replay(ctx context.Context) {
-	f, ok := r.proxies.Flight(r.rand)
-	if !ok {
-		return
-	}
-	for _, n := range r.nodes {
-		if n.name == f.To && n.pid() != 0 {
-			r.counts.add("first flights replayed", 1)
-			r.people.Go(func() { r.replayOne(ctx, n, f) })
+	random := rand.New(rand.NewPCG(r.rand.Uint64(), 0))
+	r.people.Go(func() {
+		r.replays.RLock()
+		defer r.replays.RUnlock()
+		f, ok := r.proxies.Flight(random)
+		for _, n := range r.nodes {
+			if ok && n.name == f.To && n.pid() != 0 {
+				r.counts.add("first flights replayed", 1)
+				r.replayOne(ctx, n, f)
+			}
 		}
-	}
+	})
 }
 
 func (r *run) replayOne(ctx context.Context, n *node, f proxy.Flight) {
@@ -374,7 +377,11 @@ func (r *run) putBack(ctx context.Context) {
 }
 
 // resetStamps has a node forget the stamps of an account's key, as soon as the node runs.
+// From then on it may answer what it answered before.
 func (r *run) resetStamps(ctx context.Context, a *account, n *node) {
+	r.replays.Lock()
+	defer r.replays.Unlock()
+	defer r.proxies.ForgetFlights(func(from, to string) bool { return from == clients && to == n.name })
 	for {
 		err := n.control(ctx, func(ctx context.Context, c *control.Client) error { return c.UserReset(ctx, a.key) })
 		if err == nil || ctx.Err() != nil {

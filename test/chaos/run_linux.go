@@ -57,6 +57,7 @@ type run struct {
 	counts   counts
 	log      *os.File
 
+	replays sync.RWMutex   // read-held while a first flight is sent again
 	people  sync.WaitGroup // goroutines that use the world
 	quit    chan struct{}  // closed when they shall end
 	settled chan struct{}  // closed when stamps that are not reset will not be

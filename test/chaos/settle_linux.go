@@ -47,6 +47,11 @@ func (r *run) settle(ctx context.Context) error {
 	}
 	r.mails.End(r.clocks.now(), r.lives())
 	r.stopAll(syscall.SIGTERM)
+	for _, n := range r.nodes {
+		if res := r.command(n.name, "asmtpd", nil, longPatience, "store", "verify", "--data", n.data); res.code != 0 {
+			r.fault("store does not verify", "asmtpd store verify of %s: exit code %d: %s %s", n.name, res.code, res.text, res.out)
+		}
+	}
 	return r.compare(ctx, syscall.SIGTERM)
 }
 

@@ -35,6 +35,40 @@ type Ack struct {
 	Nodes []string
 }
 
+// Held is a mail that a client says to be held by some members beside its node.
+type Held struct {
+	Mail, By string
+	Count    int
+	Parts    []envelope.ID
+	Expires  passport.Time // the earliest that their end can be
+}
+
+// Holders checks that as many stores as clients say have every part, beside the node
+// that the mail was handed to. The stores of all nodes must be among now.
+func Holders(now map[string]*Store, list []Held) (bad []Violation) {
+	for _, h := range list {
+		have := 0
+		for _, s := range now {
+			if s.mayForget(h.Expires) || s.hasAll(h.Parts) {
+				have++
+			}
+		}
+		if have < h.Count+1 {
+			bad = append(bad, Violation{"held by fewer", h.Mail, fmt.Sprintf("%s says %d others hold it; all its %d parts are in %d stores", h.By, h.Count, len(h.Parts), have)})
+		}
+	}
+	return bad
+}
+
+func (s *Store) hasAll(ids []envelope.ID) bool {
+	for _, id := range ids {
+		if _, ok := s.Envelopes[id]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
 // mayForget reports whether a node may have removed an envelope with this end.
 func (s *Store) mayForget(expires passport.Time) bool { return expires.Add(grace) <= s.Clock }
 

@@ -77,3 +77,28 @@ func TestStoreRules(t *testing.T) {
 		}
 	}
 }
+
+// A mail is held by as many others as its sender says if that many stores and that of
+// its node have every part.
+func TestHolders(t *testing.T) {
+	all := world(holding("a", 1, 2), holding("b", 1, 2), holding("c", 1), holding("d"))
+	gone := world(holding("a", 1, 2), holding("b"))
+	gone["b"].Clock = end.Add(5 * time.Hour)
+	for _, tt := range []struct {
+		name   string
+		stores map[string]*check.Store
+		count  int
+		good   bool
+	}{
+		{"as told", all, 1, true},
+		{"one has only a part of it", all, 2, false},
+		{"fewer were told", all, 0, true},
+		{"one may have forgotten it", gone, 1, true},
+		{"more than there are", gone, 2, false},
+	} {
+		list := check.Holders(tt.stores, []check.Held{{Mail: "m", By: "alice", Count: tt.count, Parts: []envelope.ID{id(1), id(2)}, Expires: end}})
+		if (len(list) == 0) != tt.good {
+			t.Errorf("%s: %v", tt.name, list)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -125,6 +126,13 @@ func (n *Net) Flight(r *rand.Rand) (f Flight, ok bool) {
 		return f, false
 	}
 	return n.flights[r.IntN(len(n.flights))], true
+}
+
+// ForgetFlights forgets the recorded flights of which which says so.
+func (n *Net) ForgetFlights(which func(from, to string) bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.flights = slices.DeleteFunc(n.flights, func(f Flight) bool { return which(f.From, f.To) })
 }
 
 // Accepted returns how many connections there were from one party to another.

@@ -156,4 +156,12 @@ func TestFirstFlight(t *testing.T) {
 	if !ok || f.From != "me" || f.To != "you" || !bytes.Equal(f.Bytes, []byte{7}) {
 		t.Fatalf("flight %+v, %v", f, ok)
 	}
+	n.ForgetFlights(func(from, to string) bool { return from == "you" })
+	if _, ok := n.Flight(r); !ok {
+		t.Fatal("a flight of another one is forgotten")
+	}
+	n.ForgetFlights(func(from, to string) bool { return from == "me" && to == "you" })
+	if _, ok := n.Flight(r); ok {
+		t.Fatal("a flight was not forgotten")
+	}
 }
