@@ -147,7 +147,7 @@ func TestBrokenBackupIsRefused(t *testing.T) {
 			t.Fatalf("%s: %v is left (%v)", what, files, err)
 		}
 	}
-	for i := 0; i < len(b); i += 1 + len(b)/150 {
+	for i := 0; i < len(b); i += 1 + len(b)/40 {
 		refused("cut off", b[:i])
 		altered := slices.Clone(b)
 		altered[i] ^= 0x10

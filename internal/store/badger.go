@@ -21,6 +21,16 @@ const valueThreshold = 1 << 10
 // log. Two memtables are allocated as soon as they are used.
 const memTableSize = 4 << 20
 
+// vlogSize is the length of a file of the value log: only whole files give room back, and
+// a small disk must not be taken up by a few of them.
+func vlogSize(dir string) int64 {
+	const large, small, smallDisk = 64 << 20, 16 << 20, 2 << 30
+	if _, size, err := diskSpace(dir); err == nil && size < smallDisk {
+		return small
+	}
+	return large
+}
+
 // badgerOptions are sized for a node that must idle in a few MiB on a small board.
 //
 // SyncWrites, and not db.Sync after each batch, for two reasons found in the source of
@@ -45,7 +55,7 @@ func badgerOptions(dir string, log *badgerLog) badger.Options {
 		WithMemTableSize(memTableSize).
 		WithNumMemtables(2).
 		WithValueThreshold(valueThreshold).
-		WithValueLogFileSize(64 << 20).
+		WithValueLogFileSize(vlogSize(dir)).
 		WithNumLevelZeroTables(2).
 		WithNumLevelZeroTablesStall(4).
 		WithBaseTableSize(2 << 20).

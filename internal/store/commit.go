@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/asmtp/asmtp/internal/fault"
 )
 
 // Bounds of one batch. Bytes count with the bodies of envelopes: a batch of that size
@@ -32,6 +36,7 @@ var (
 // write is a change that waits for the committer.
 type write struct {
 	change func(*tx) error
+	always bool         // taken also if the disk is full: it makes room, or nothing works without it
 	alone  func() error // instead of change: what must have no write beside it
 	taken  atomic.Bool  // by the committer, or by the caller that gave up
 	err    error        // of change
@@ -45,6 +50,12 @@ type write struct {
 // error that change returned.
 func (s *Store) update(ctx context.Context, change func(*tx) error) error {
 	return s.submit(ctx, &write{change: change, done: make(chan error, 1)})
+}
+
+// updateAlways is update for what makes room, or is small, leaves nothing more behind than
+// was there, and is needed to read: it is refused last when the disk is full.
+func (s *Store) updateAlways(ctx context.Context, change func(*tx) error) error {
+	return s.submit(ctx, &write{change: change, always: true, done: make(chan error, 1)})
 }
 
 func (s *Store) submit(ctx context.Context, w *write) error {
@@ -113,6 +124,8 @@ func (s *Store) commitBatch(batch []*write) {
 type openBatch struct {
 	store              *Store
 	txn                *badger.Txn
+	room               room
+	fresh              bool // it has new envelopes
 	writes             []*write
 	count, size, bytes int64
 }
@@ -121,16 +134,25 @@ type openBatch struct {
 // an earlier write of the batch: it is given after the commit, like the others'.
 func (b *openBatch) apply(w *write) {
 	if b.txn == nil {
-		b.txn = b.store.db.NewTransaction(true)
+		b.begin()
 	}
-	t := &tx{txn: b.txn, changes: map[string][]byte{}, ledger: &b.store.ledger}
-	if w.err = w.change(t); w.err == nil {
-		w.err = b.add(t)
+	t := &tx{txn: b.txn, changes: map[string][]byte{}, ledger: &b.store.ledger, room: b.room}
+	if w.err = w.change(t); w.err == nil && len(t.changes) > 0 {
+		if b.room == roomToEnd && !(w.always && b.store.roomToEnd()) {
+			w.err = ErrDiskFull
+		} else {
+			w.err = b.add(t)
+		}
 	}
 	if w.err == nil {
 		w.after = t.after
 	}
 	b.writes = append(b.writes, w)
+}
+
+func (b *openBatch) begin() {
+	b.room = b.store.room()
+	b.txn = b.store.db.NewTransaction(true)
 }
 
 // add moves the changes of t into the transaction. If they do not fit, what is there
@@ -142,7 +164,7 @@ func (b *openBatch) add(t *tx) error {
 	maxCount, maxSize := db.MaxBatchCount()*9/10-ledgerRecords, db.MaxBatchSize()*9/10-ledgerRecords*ledgerRecord
 	if b.count > 0 && (b.count+count > maxCount || b.size+size > maxSize || b.bytes+bytes > maxBatchBytes) {
 		b.commit()
-		b.txn = db.NewTransaction(true)
+		b.begin()
 	}
 	if count > maxCount || size > maxSize {
 		return fmt.Errorf("%w: %d records of %d bytes", ErrTooLarge, count, size)
@@ -154,6 +176,7 @@ func (b *openBatch) add(t *tx) error {
 		}
 	}
 	b.store.ledger.apply(&t.delta)
+	b.fresh = b.fresh || t.delta.in != Usage{}
 	b.count, b.size, b.bytes = b.count+count, b.size+size, b.bytes+bytes
 	return nil
 }
@@ -183,6 +206,12 @@ func setOrDelete(txn *badger.Txn, key, value []byte) error {
 // commit syncs the transaction and answers its writes.
 func (b *openBatch) commit() {
 	s := b.store
+	if fault.AckBeforeFsync && b.fresh && s.failure() == nil {
+		b.answer(nil)
+		b.writes = nil
+		time.Sleep(100*time.Millisecond + rand.N(200*time.Millisecond))
+	}
+	s.batchSize += b.size
 	err := s.failure()
 	if err == nil && b.count > 0 {
 		if err = s.ledger.write(b.txn, s.clock()); err == nil {
@@ -199,6 +228,12 @@ func (b *openBatch) commit() {
 	if b.txn != nil {
 		b.txn.Discard()
 	}
+	b.answer(err)
+	*b = openBatch{store: s}
+}
+
+// answer tells all writes of the batch how they ended; err is that of the commit.
+func (b *openBatch) answer(err error) {
 	for _, w := range b.writes {
 		if err != nil {
 			w.done <- err
@@ -209,7 +244,6 @@ func (b *openBatch) commit() {
 		}
 		w.done <- w.err
 	}
-	*b = openBatch{store: s}
 }
 
 // fail makes every further write end with ErrFailed. After a failed sync the kernel may

@@ -45,7 +45,7 @@ func (s *Store) DropCustody(ctx context.Context, member noise.PublicKey, ids []e
 	const piece = 2000
 	for len(ids) > 0 {
 		n := min(piece, len(ids))
-		err := s.update(ctx, func(t *tx) error {
+		err := s.updateAlways(ctx, func(t *tx) error {
 			for _, id := range ids[:n] {
 				k := key(kindCustody, id[:], member[:])
 				if known, err := t.has(k); err != nil {

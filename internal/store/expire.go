@@ -45,7 +45,7 @@ func (s *Store) expire(ctx context.Context, now passport.Time, limit int) (int, 
 	if err != nil || len(keys) == 0 {
 		return 0, err
 	}
-	err = s.update(ctx, func(t *tx) error {
+	err = s.updateAlways(ctx, func(t *tx) error {
 		for _, k := range keys {
 			if there, err := t.has(k); err != nil {
 				return err
@@ -162,16 +162,13 @@ func (t *tx) deletePrefix(prefix []byte) error {
 	})
 }
 
-// compactAfter is how many bytes of removed envelopes make it worth to look for room:
-// one file of the value log.
-const compactAfter = 64 << 20
-
 // keyMarker is a record that is there only for Compact to drop.
 var keyMarker = []byte("~")
 
-// Compact gives the room of removed envelopes back to the file system, if they come to
-// 64 MiB and to more than the tree of keys, which has to be rewritten for it. Reading
-// goes on meanwhile, writing after some 0.1 s.
+// Compact gives the room of removed envelopes back to the file system, if they come to a
+// file of the value log and to more than the tree of keys, which has to be rewritten for
+// it; if the disk is full, half a file is enough. Reading goes on meanwhile, writing after
+// some 0.1 s.
 //
 // Badger learns what of its value log is garbage only when it compacts the keys, and
 // ours are so few that it would do so once in weeks, and fill the disk until then. It
@@ -183,12 +180,10 @@ func (s *Store) Compact(ctx context.Context) error {
 		return ErrClosed
 	}
 	defer s.leave()
-	var tree int64
-	for _, l := range s.db.Levels() {
-		tree += l.Size
-	}
-	removed := s.removed.Load()
-	if removed < max(compactAfter, tree) {
+	s.measureTree()
+	full := s.disk.check() < roomy
+	file, removed := vlogSize(s.dir), s.removed.Load()
+	if full && removed < file/2 || !full && removed < max(file, s.disk.treeSize()) {
 		return nil
 	}
 	err := s.submit(ctx, &write{alone: s.compactNew, done: make(chan error, 1)})
@@ -198,7 +193,8 @@ func (s *Store) Compact(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("compact store: %w", err)
 	}
-	freed, err := s.collect(ctx)
+	s.measureTree()
+	freed, err := s.collect(ctx, file, full)
 	if freed { // else try again: an old view may have held everything in place
 		s.removed.Add(-removed)
 	}
@@ -229,6 +225,9 @@ func (s *Store) estimateRemoved() error {
 // compactNew compacts what was written lately. It runs alone, since Badger refuses all
 // writes meanwhile. If it fails, what Badger holds in memory is in doubt.
 func (s *Store) compactNew() error {
+	if !s.disk.toFlush() {
+		return ErrDiskFull
+	}
 	err := s.failure()
 	if err == nil {
 		err = s.db.Update(func(txn *badger.Txn) error { return txn.Set(keyMarker, nil) })
@@ -243,11 +242,24 @@ func (s *Store) compactNew() error {
 	return nil
 }
 
-// collect rewrites the files of the value log that are mostly garbage, and reports
-// whether there were any.
-func (s *Store) collect(ctx context.Context) (freed bool, err error) {
+// collect rewrites the files of the value log that are mostly garbage, if the disk is full
+// also those that are so in part, and reports whether there were any.
+func (s *Store) collect(ctx context.Context, file int64, full bool) (freed bool, err error) {
+	garbage := 0.5
+	if full {
+		garbage = 0.25
+	}
+	moved := file - int64(garbage*float64(file)) // at most, from each
+	ahead := &write{alone: func() error {
+		_, err := s.vlog.ahead(moved + batchAhead)
+		return err
+	}}
 	for ctx.Err() == nil {
-		switch err := s.db.RunValueLogGC(0.5); {
+		*ahead = write{alone: ahead.alone, done: make(chan error, 1)}
+		if err := s.submit(ctx, ahead); err != nil {
+			return freed, fmt.Errorf("compact store: %w", err)
+		}
+		switch err := s.db.RunValueLogGC(garbage); {
 		case err == nil: // one is done, perhaps there is another
 			freed = true
 		case errors.Is(err, badger.ErrNoRewrite), errors.Is(err, badger.ErrRejected):

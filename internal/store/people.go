@@ -31,7 +31,7 @@ func (s *Store) PutUser(ctx context.Context, name string, added time.Time) error
 
 // DeleteUser takes a user off the list, or returns ErrNotFound. Its mailbox stays.
 func (s *Store) DeleteUser(ctx context.Context, name string) error {
-	return s.update(ctx, func(t *tx) error {
+	return s.updateAlways(ctx, func(t *tx) error {
 		k := key(kindUser, []byte(name))
 		known, err := t.has(k)
 		if err != nil {
@@ -86,7 +86,7 @@ func (s *Store) PutPeer(ctx context.Context, peer noise.PublicKey, addresses []s
 
 // DeletePeer forgets a peer.
 func (s *Store) DeletePeer(ctx context.Context, peer noise.PublicKey) error {
-	return s.update(ctx, func(t *tx) error {
+	return s.updateAlways(ctx, func(t *tx) error {
 		t.delete(key(kindPeer, peer[:]))
 		return nil
 	})
@@ -171,7 +171,7 @@ func (s *Store) PutToken(ctx context.Context, kind byte, t mesh.Token, uses uint
 // or it is used up. A use that was answered with true is never given back.
 func (s *Store) TakeToken(ctx context.Context, kind byte, hash [32]byte) (ok bool, err error) {
 	now := s.clock()
-	err = s.update(ctx, func(t *tx) error {
+	err = s.updateAlways(ctx, func(t *tx) error {
 		k := key(kindToken, hash[:])
 		b, err := t.get(k)
 		if b == nil || err != nil {

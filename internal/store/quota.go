@@ -69,9 +69,12 @@ func parseShare(k, b []byte) (s share, err error) {
 	return share{int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))}, nil
 }
 
-// full says whether a new envelope finds room in its account. It looks at what the batch
+// full says whether a new envelope finds room on the disk and in its account. It looks at what the batch
 // has counted so far, so the answer is exact however many write at once.
 func (s *Store) full(t *tx, x *index, members int) envelope.Full {
+	if t.room < roomy {
+		return envelope.FullDisk
+	}
 	large := isLarge(x.size)
 	limit := s.quotas.of(large)
 	if t.used(x.mine, large)+int64(x.size) > limit {

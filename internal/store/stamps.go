@@ -21,7 +21,7 @@ const stampWindow = 64
 // peers that are admitted.
 func (s *Store) FreshStamp(ctx context.Context, kind byte, peer noise.PublicKey, stamp uint64) (bool, error) {
 	fresh := false
-	err := s.update(ctx, func(t *tx) error {
+	err := s.updateAlways(ctx, func(t *tx) error {
 		k := key(kindStamps, []byte{kind}, peer[:])
 		b, err := t.get(k)
 		if err != nil {
@@ -83,7 +83,7 @@ func (s *Store) NextStamp() (uint64, error) {
 	stamp := max(uint64(max(s.now().UnixNano(), 0)), p.last+1)
 	if stamp > p.reserved {
 		reserve := stamp + stampReserve
-		err := s.update(context.Background(), func(t *tx) error {
+		err := s.updateAlways(context.Background(), func(t *tx) error {
 			t.set(keyStamp, be64(reserve))
 			return nil
 		})

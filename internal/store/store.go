@@ -71,12 +71,15 @@ type Store struct {
 	handleLimit int64
 	quotas      Quotas
 	members     func() int
-	free        func() (int64, error)
-	reserve     int64
-	floor       int64
+	disk        disk
 	generation  uint64
 
-	ledger    ledger // the committer's
+	// The committer's.
+	ledger    ledger
+	vlog, wal logFiles
+	batchSize int64 // what the last transaction added to the tree of keys
+	memtable  int64 // and about what the memtable got so far
+
 	writes    chan *write
 	committed chan struct{} // closed when the committer has ended
 	failed    atomic.Pointer[error]
@@ -95,17 +98,22 @@ type Store struct {
 // Open opens the store in dir and makes it if it is not there.
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
-	if o.Free == nil {
-		o.Free = func() (int64, error) {
-			free, _, err := diskSpace(dir)
-			return free, err
-		}
-	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	blog := &badgerLog{log: o.Log}
-	db, err := badger.Open(badgerOptions(dir, blog))
+	s := &Store{
+		dir: dir, log: o.Log, badgerLog: &badgerLog{log: o.Log}, now: o.Now, handleLimit: o.HandleLimit,
+		quotas: o.Quotas, members: o.Members,
+		writes: make(chan *write, maxBatchWrites), committed: make(chan struct{}),
+	}
+	s.idle = sync.NewCond(&s.mu)
+	err := s.disk.init(dir, o)
+	if err == nil {
+		err = s.disk.toOpen()
+	}
+	if err == nil {
+		s.db, err = badger.Open(badgerOptions(dir, s.badgerLog))
+	}
 	if err != nil {
 		// Badger keeps no error to compare with, only its text (dir_unix.go).
 		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
@@ -113,12 +121,6 @@ func Open(dir string, o Options) (*Store, error) {
 		}
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	s := &Store{
-		dir: dir, db: db, log: o.Log, badgerLog: blog, now: o.Now, handleLimit: o.HandleLimit,
-		quotas: o.Quotas, members: o.Members, free: o.Free, reserve: o.DiskReserve,
-		writes: make(chan *write, maxBatchWrites), committed: make(chan struct{}),
-	}
-	s.idle = sync.NewCond(&s.mu)
 	go s.commitWrites()
 	if err := s.start(o.Random); err != nil {
 		s.Close()
@@ -150,6 +152,10 @@ func (o Options) withDefaults() Options {
 // start checks the schema of a store that is there, or sets up a new one, and reads
 // what is kept in memory.
 func (s *Store) start(random io.Reader) error {
+	if err := s.followLogs(); err != nil {
+		return err
+	}
+	s.measureTree()
 	old := uint32(schema)
 	err := s.update(context.Background(), func(t *tx) error {
 		v, err := t.get(keySchema)
@@ -219,6 +225,12 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	close(s.writes)
 	<-s.committed
+	s.vlog.close()
+	s.wal.close()
+	if !s.disk.toFlush() {
+		// Badger would write its memtable out. Left as it is, the next Open reads its log.
+		return fmt.Errorf("close store: %w: it is left as by a crash", ErrDiskFull)
+	}
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("close store: %w", err)
 	}

@@ -37,7 +37,7 @@ func (s *Store) PutTagKeys(ctx context.Context, user passport.ID, keys []envelop
 func (s *Store) DeleteTagKeys(ctx context.Context, user passport.ID, handles []envelope.Handle) error {
 	for len(handles) > 0 {
 		n := min(tagKeyPiece, len(handles))
-		err := s.update(ctx, func(t *tx) error {
+		err := s.updateAlways(ctx, func(t *tx) error {
 			for _, h := range handles[:n] {
 				t.delete(tagKeyKey(user, h))
 			}

@@ -16,6 +16,7 @@ type tx struct {
 	after   []func()
 	ledger  *ledger // with what earlier writes of the batch counted
 	delta   delta
+	room    room // on the disk
 }
 
 // get returns the value of key, nil if there is none. The caller must not change it.

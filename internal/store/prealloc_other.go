@@ -1,0 +1,24 @@
+//go:build !linux
+
+package store
+
+import (
+	"errors"
+	"os"
+)
+
+// allocate is possible on Linux only; elsewhere the margin of the free space must do.
+func allocate(*os.File, int64, int64) error { return errors.ErrUnsupported }
+
+const batchAhead = 0
+
+type logFiles struct {
+	dir, name string
+	next      int
+	off       bool
+}
+
+func (l *logFiles) close()                               {}
+func (l *logFiles) ahead(int64) (turned bool, err error) { return false, nil }
+
+func inMemory(string) bool { return false }
