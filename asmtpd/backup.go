@@ -104,7 +104,7 @@ type backupSource struct {
 }
 
 func (o *backupOptions) source(ctx context.Context, a *storeAccess, dir string) (*backupSource, error) {
-	s := &backupSource{manifest: backup.Manifest{Made: clock.Now().UTC(), Program: version.Version}}
+	s := &backupSource{manifest: backup.Manifest{Format: backup.Format, Made: clock.Now().UTC(), Program: version.Version}}
 	file := o.config
 	var id noise.PublicKey
 	if a.running != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/asmtp/asmtp/noise"
 )
 
-// format is the number of the format that this package writes and reads.
-const format = 1
+// Format is the number of the format that this package writes and reads.
+const Format = 1
 
 // The files in a backup, in their order. They are the names in a restored folder, too.
 const (
@@ -67,10 +67,10 @@ func parseManifest(b []byte) (m Manifest, err error) {
 	if err := json.Unmarshal(b, &n); err != nil {
 		return m, fmt.Errorf("%w: manifest: %w", ErrNotBackup, err)
 	}
-	if n.Format > format {
-		return m, fmt.Errorf("%w: it has format %d, this program knows %d", ErrNewer, n.Format, format)
+	if n.Format > Format {
+		return m, fmt.Errorf("%w: it has format %d, this program knows %d", ErrNewer, n.Format, Format)
 	}
-	if err := json.Unmarshal(b, &m); err != nil || m.Format != format {
+	if err := json.Unmarshal(b, &m); err != nil || m.Format != Format {
 		return m, fmt.Errorf("%w: manifest of format %d: %v", ErrNotBackup, m.Format, err)
 	}
 	return m, nil

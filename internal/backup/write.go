@@ -64,7 +64,7 @@ type archive struct {
 }
 
 func (a *archive) all(ctx context.Context, m Manifest, files map[string][]byte, store func(context.Context, io.Writer) error) error {
-	m.Format = format
+	m.Format = Format
 	manifest, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the manifest: %w", err)
