@@ -163,6 +163,7 @@ func (n *neighbour) judgeProofs(checks []check, proofs []proof) error {
 			n.h.asked.add(c.id)
 		}
 	}
+	n.h.log.Debug("challenged", "peer", n.key.Short(), "questions", len(checks), "failed", len(failed)+len(again), "proved_again", len(proved))
 	n.h.doubts.settle(n.key, proved...)
 	n.h.doubts.unclaim(n.key, again...)
 	if len(proved) > 0 {
@@ -172,6 +173,9 @@ func (n *neighbour) judgeProofs(checks []check, proofs []proof) error {
 	}
 	err := n.distrust(failed)
 	n.offers.add(offer...)
+	if len(n.h.doubts.claimed(n.key, 1)) > 0 {
+		n.h.recheck(n.key) // there are more than one challenge holds
+	}
 	return err
 }
 

@@ -167,6 +167,14 @@ func (n *neighbour) refused(id envelope.ID) {
 	}
 }
 
+// decline remembers that this node did not take an envelope from a neighbour. There may
+// be room for it if it comes from another one.
+func (h *Host) decline(from noise.PublicKey, id envelope.ID, reason error) {
+	if h.declined.add(from, id) {
+		h.log.Info("envelopes of a neighbour are refused", "peer", from.Short(), "error", reason)
+	}
+}
+
 // serveCustody answers a neighbour's offers and gets.
 func (h *Host) serveCustody(ctx context.Context, key noise.PublicKey, t timed) error {
 	for {
@@ -213,7 +221,7 @@ func (h *Host) takeOffer(ctx context.Context, key noise.PublicKey, t timed, body
 	if n := h.neighbour(key); n != nil {
 		n.offers.remove(ids)
 	}
-	codes, stored, wanted := h.judge(ids)
+	codes, stored, wanted := h.judge(key, ids)
 	defer h.claims.release(wanted...)
 	if err := h.custody(ctx, key, stored); err != nil {
 		return err
@@ -232,7 +240,7 @@ func (h *Host) takeOffer(ctx context.Context, key noise.PublicKey, t timed, body
 }
 
 // judge decides on the ids of an offer. What it wants is claimed.
-func (h *Host) judge(ids []envelope.ID) (codes []byte, stored, wanted []envelope.ID) {
+func (h *Host) judge(from noise.PublicKey, ids []envelope.ID) (codes []byte, stored, wanted []envelope.ID) {
 	missing := make(map[envelope.ID]bool, len(ids))
 	for _, id := range h.o.Spool.Missing(ids) {
 		missing[id] = true
@@ -243,6 +251,8 @@ func (h *Host) judge(ids []envelope.ID) (codes []byte, stored, wanted []envelope
 		case !missing[id] || fault.ForgetCustody:
 			codes[i] = codeStored
 			stored = append(stored, id)
+		case h.declined.has(from, id):
+			codes[i] = codeRefused
 		case h.claims.claim(id):
 			codes[i] = codeWant
 			wanted = append(wanted, id)
@@ -269,10 +279,13 @@ func (h *Host) takeWanted(ctx context.Context, from noise.PublicKey, t timed, wa
 			return err
 		}
 		for i, r := range results {
-			if r.Err == nil {
-				codes[places[i]] = codeStored
-				stored = append(stored, wanted[places[i]])
+			id := wanted[places[i]]
+			if r.Err != nil {
+				h.decline(from, id, r.Err)
+				continue
 			}
+			codes[places[i]] = codeStored
+			stored = append(stored, id)
 		}
 		batch, places, size = nil, nil, 0
 		return nil

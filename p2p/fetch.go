@@ -87,7 +87,7 @@ func (f *fetching) next() (batch []envelope.ID) {
 		f.left = f.left[len(page):]
 		for _, id := range h.o.Spool.Missing(page) {
 			switch {
-			case h.refusals.has(h.self, id):
+			case h.declined.has(f.n.key, id):
 			case h.claims.claim(id):
 				batch = append(batch, id)
 				f.claimed = append(f.claimed, id)
@@ -142,9 +142,7 @@ func (f *fetching) keep(ctx context.Context, got []*envelope.Envelope) error {
 		id := got[i].ID()
 		if r.Err != nil {
 			f.waste += len(got[i].Sealed)
-			if h.refusals.add(h.self, id) {
-				h.log.Info("envelopes of neighbours are refused", "peer", f.n.key.Short(), "error", r.Err)
-			}
+			h.decline(f.n.key, id, r.Err)
 			continue
 		}
 		f.fetched++

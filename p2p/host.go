@@ -42,7 +42,8 @@ type Host struct {
 	book   *book
 	claims *claims
 
-	refusals *refusals
+	refusals *refusals // by neighbours
+	declined *refusals // by this node, of what a neighbour brought
 	doubts   *doubts
 	stats    *stats
 	clock    clockWarning
@@ -82,7 +83,7 @@ func New(o Options) (*Host, error) {
 	}
 	h := &Host{
 		o: o, log: o.Log, self: o.Key.Public(), book: newBook(), claims: newClaims(o.Now),
-		refusals: newRefusals(o.Now), doubts: newDoubts(o.Now), stats: newStats(), opening: make(chan struct{}, maxOpening),
+		refusals: newRefusals(o.Now), declined: newRefusals(o.Now), doubts: newDoubts(o.Now), stats: newStats(), opening: make(chan struct{}, maxOpening),
 		serving: newServing(time.Now), timeout: messageTimeout, sessionTime: sessionTime,
 		neighbours: map[noise.PublicKey]*neighbour{}, streams: map[streamOf]int{},
 	}

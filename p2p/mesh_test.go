@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,6 +115,12 @@ type node struct {
 	told  []string
 	limit time.Duration // for one message; 0: as it comes
 	stop  func()
+
+	quotas           store.Quotas
+	every, challenge time.Duration    // pauses; 0: as they come
+	now              func() time.Time // nil: time.Now
+	forgets          atomic.Bool      // says that it stores whatever it is asked for
+	puts             atomic.Int64     // envelopes that neighbours brought
 }
 
 // glue joins a host with store and spool, as internal/node does, and rings.
@@ -121,9 +128,23 @@ type glue struct {
 	*store.Store
 	spool *spool.Spool
 	bell  *bell
+	n     *node
+}
+
+func (g glue) Missing(ids []envelope.ID) []envelope.ID {
+	if g.n.forgets.Load() {
+		return nil
+	}
+	return g.Store.Missing(ids)
+}
+
+func (g glue) DropCustody(ctx context.Context, member noise.PublicKey, ids []envelope.ID) error {
+	defer g.bell.ring()
+	return g.Store.DropCustody(ctx, member, ids)
 }
 
 func (g glue) Put(ctx context.Context, from noise.PublicKey, envs []*envelope.Envelope) ([]p2p.Stored, error) {
+	g.n.puts.Add(int64(len(envs)))
 	results, err := g.spool.Put(ctx, from, envs)
 	stored := make([]p2p.Stored, len(results))
 	for i, r := range results {
@@ -143,14 +164,17 @@ func (g glue) PutPassport(ctx context.Context, p *passport.Passport) (bool, erro
 }
 
 // node starts a certified node that tells its address if open.
-func (m *testMesh) node(name string, open bool) *node {
+func (m *testMesh) node(name string, open bool, set ...func(*node)) *node {
 	m.t.Helper()
 	key, err := noise.GenerateKey(nil)
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	n := &node{m: m, name: name, key: key, addr: "127.0.0.1:0"}
-	if n.store, err = store.Open(m.t.TempDir(), store.Options{}); err != nil {
+	for _, f := range set {
+		f(n)
+	}
+	if n.store, err = store.Open(m.t.TempDir(), store.Options{Quotas: n.quotas, Now: n.now}); err != nil {
 		m.t.Fatal(err)
 	}
 	m.t.Cleanup(func() { n.store.Close() })
@@ -176,7 +200,7 @@ func (n *node) start(open bool) {
 	if open {
 		n.told = []string{n.addr}
 	}
-	if n.spool, err = spool.New(n.store, spool.Options{}); err != nil {
+	if n.spool, err = spool.New(n.store, spool.Options{Now: n.now}); err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(ringing{slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}), n.m.bell}).With("node", n.name)
@@ -187,10 +211,11 @@ func (n *node) start(open bool) {
 	}}
 	po := port.New(ln, port.Options{Key: n.key, Gates: gates, Stamps: n.store, Log: log,
 		HoldMin: 100 * time.Millisecond, HoldMax: 200 * time.Millisecond})
-	g := glue{n.store, n.spool, n.m.bell}
+	g := glue{n.store, n.spool, n.m.bell, n}
 	host, err = p2p.New(p2p.Options{
 		Key: n.key, MeshID: n.set.ID(), Secret: n.m.secret, Set: n.set, Listener: po.Listener(port.Mesh), Addresses: n.told,
 		Stamps: n.store, Spool: g, Passports: g, Statements: n.store, Peers: n.store, Custody: g, Version: "test " + n.name, Log: log,
+		ReconcileEvery: n.every, ChallengeEvery: n.challenge, Now: n.now,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -109,6 +109,7 @@ func (n *neighbour) reconcile(since time.Time) {
 	n.h.stats.ended(n.key, n.h.o.Now(), err)
 	switch {
 	case err == nil:
+		n.h.log.Debug("reconciled", "peer", n.key.Short())
 	case errors.Is(err, errBusy):
 		n.reconcileAfter(jitter(n.h.o.ReconcileEvery / 10))
 	default:
