@@ -184,6 +184,8 @@ func (n *neighbour) distrust(failed []envelope.ID) error {
 	if len(failed) == 0 {
 		return nil
 	}
+	n.h.counting.Lock()
+	defer n.h.counting.Unlock()
 	n.h.doubts.add(n.key, failed...)
 	n.h.log.Warn("neighbour could not prove that it stores what it said to store; it does not count any more for that",
 		"peer", n.key.Short(), "envelopes", len(failed))

@@ -34,6 +34,7 @@ func TestForgottenCustodyIsFoundOut(t *testing.T) {
 	all := mail(t, 0, 12)
 	a.submit(all)
 	m.bell.until(t, "b is caught with all", func() bool { return a.Doubted(b.key.Public()) == len(all) })
+	a.heldBy("only c counts", all, 1)
 	// It goes on saying so: a offers again, and asks, and asks; each time rings.
 	for range 20 {
 		select {

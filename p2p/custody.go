@@ -144,6 +144,8 @@ func (n *neighbour) again(items []offered) {
 // custody records that a member stores envelopes. It said so; of one that failed to
 // prove it for an envelope the word does not count for that, but has it asked again.
 func (h *Host) custody(ctx context.Context, member noise.PublicKey, ids []envelope.ID) error {
+	h.counting.RLock() // no doubt comes between the look and the record
+	defer h.counting.RUnlock()
 	trusted, doubted := h.doubts.split(member, ids)
 	if doubted {
 		h.recheck(member)

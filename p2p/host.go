@@ -48,6 +48,7 @@ type Host struct {
 	stats    *stats
 	clock    clockWarning
 	asked    asked
+	counting sync.RWMutex // held while custody is recorded, or taken back
 
 	envelopeSnapshots, passportSnapshots *snapshots
 
