@@ -22,12 +22,16 @@ import (
 	"syscall"
 
 	"github.com/asmtp/asmtp/internal/cli"
+	"github.com/asmtp/asmtp/internal/fault"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal has its default effect
 	app := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	if fault.Any {
+		app.note("built with a fault, for tests only")
+	}
 	ran, err := cli.Execute(ctx, app.root())
 	if err != nil && !ran {
 		err = usageError{err}

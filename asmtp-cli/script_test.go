@@ -112,12 +112,12 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{2, "asmtp-cli nosuch"}, {2, "asmtp-cli contact nosuch"}, {2, "asmtp-cli queue extra x"}, {2, "asmtp-cli init"},
 		{2, "asmtp-cli send --to a b c"}, {2, "asmtp-cli status a b"}, {2, "asmtp-cli send"}, {2, "asmtp-cli --bogus"},
-		{2, "asmtp-cli send --to bob --wait nosuch"}, {2, "asmtp-cli"}, {2, "asmtp-cli --remote-address a:1 sync"},
+		{2, "asmtp-cli send --to bob --wait nosuch"}, {2, "asmtp-cli send --to bob --lifetime 1m"}, {2, "asmtp-cli node"}, {2, "asmtp-cli"}, {2, "asmtp-cli --remote-address a:1 sync"},
 		{2, "asmtpd nosuch"}, {2, "asmtpd"}, {2, "asmtpd user add"}, {2, "asmtpd user add xyz"}, {2, "asmtpd peer add a"},
 		{3, "asmtp-cli sync"}, {3, "asmtp-cli status"}, {3, "asmtp-cli connect --local"}, {3, "asmtpd status"},
-		{5, "asmtp-cli read 00112233"}, {5, "asmtp-cli send --to nobody"}, {5, "asmtp-cli contact remove nobody"},
+		{5, "asmtp-cli read 00112233"}, {5, "asmtp-cli send --to nobody"}, {5, "asmtp-cli contact remove nobody"}, {5, "asmtp-cli node remove 0000"},
 		{1, "asmtp-cli init --name bob --no-passphrase"}, {1, "asmtpd check --config nosuch.yaml"},
-		{0, "asmtp-cli inbox"}, {0, "asmtp-cli version"}, {0, "asmtpd version"}, {0, "asmtp-cli help send"},
+		{0, "asmtp-cli inbox"}, {0, "asmtp-cli node list"}, {0, "asmtp-cli version"}, {0, "asmtpd version"}, {0, "asmtp-cli help send"},
 	} {
 		words := strings.Fields(tt.line)
 		code, out := run(words[0], words[1:]...)

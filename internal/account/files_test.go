@@ -76,6 +76,18 @@ func TestPassphrase(t *testing.T) {
 	}
 }
 
+// A name that cannot be one's own is called a name, not a contact.
+func TestOwnNameRefused(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "account")
+	_, err := account.Create(t.Context(), dir, "a b", options(nil))
+	if e, ok := errors.AsType[*account.NameError](err); !ok || e.Name != "a b" || strings.Contains(err.Error(), "contact") {
+		t.Errorf("error is %v, want one about the name", err)
+	}
+	if account.Exists(dir) {
+		t.Error("something was made")
+	}
+}
+
 // A key file that demands more work than our backups do is refused, not worked on.
 func TestWorkFactor(t *testing.T) {
 	dir := t.TempDir()

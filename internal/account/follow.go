@@ -24,8 +24,8 @@ const (
 	otherProcesses = 200 * time.Millisecond
 	// longestWait bounds every wait for a clock that may be set.
 	longestWait = time.Hour
-	// watchPause is the shortest time between two lists of envelopes that are watched.
-	watchPause = 200 * time.Millisecond
+	// watchPause is the shortest time between two looks at which envelopes are to be watched.
+	watchPause = 100 * time.Millisecond
 )
 
 // follower is a Sync with Follow: a connection with each node, made again by itself, and
@@ -177,8 +177,8 @@ func (f *follower) followNode(ctx context.Context, n Node) error {
 	ctx, s.stop = context.WithCancelCause(ctx)
 	defer s.stop(nil)
 	g, gctx := errgroup.WithContext(ctx)
-	f.setLive(n, s)
-	defer f.setLive(n, nil)
+	f.setLive(s, true)
+	defer f.setLive(s, false)
 	g.Go(func() error { return s.receive(gctx, true, f.noteHeard) })
 	g.Go(func() error { return s.fetchPassports(gctx, true) })
 	g.Go(func() error { return s.keepWatching(gctx) })
@@ -190,13 +190,13 @@ func (f *follower) followNode(ctx context.Context, n Node) error {
 	return err
 }
 
-func (f *follower) setLive(n Node, s *session) {
+func (f *follower) setLive(s *session, live bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if s != nil {
-		f.live[n.Key] = s
-	} else {
-		delete(f.live, n.Key)
+	if live {
+		f.live[s.node.Key] = s
+	} else if f.live[s.node.Key] == s { // no newer one took its place
+		delete(f.live, s.node.Key)
 	}
 	close(f.changed)
 	f.changed = make(chan struct{})
@@ -359,9 +359,6 @@ func (s *session) keepWatching(ctx context.Context) error {
 		if err := s.watchUntilChanged(ctx, w, ids); err != nil {
 			return err
 		}
-		if err := pause(ctx, watchPause); err != nil {
-			return err
-		}
 	}
 }
 
@@ -395,6 +392,9 @@ func (s *session) watchUntilChanged(ctx context.Context, w *watched, ids []envel
 			case <-gctx.Done():
 				return nil
 			case <-changed:
+			}
+			if pause(gctx, watchPause) != nil { // many changes come together
+				return nil
 			}
 		}
 	})

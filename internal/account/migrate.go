@@ -14,7 +14,7 @@ import (
 // migrations make a database of version i+1 one of version i+2. One that was released is
 // never changed.
 var migrations = []string{
-	1 - 1: `
+	`-- from 1 to 2: several nodes, retried receipts, holders by node
 ALTER TABLE nodes ADD COLUMN position INTEGER;
 ALTER TABLE nodes ADD COLUMN last_sync INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE nodes ADD COLUMN problem TEXT NOT NULL DEFAULT '';
