@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -103,4 +104,38 @@ func Reread(b []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// Gatherer is what collects batches, by itself.
+type Gatherer struct {
+	g      gatherer
+	writes chan *write
+}
+
+// NewGatherer returns one behind which each commit takes this long.
+func NewGatherer(took time.Duration) *Gatherer {
+	writes := make(chan *write, maxBatchWrites)
+	return &Gatherer{gatherer{writes: writes, took: took}, writes}
+}
+
+// Queue has n writes arrive after a delay.
+func (g *Gatherer) Queue(n int, delay time.Duration) {
+	send := func() {
+		for range n {
+			g.writes <- &write{}
+		}
+	}
+	if delay == 0 {
+		send()
+	} else {
+		time.AfterFunc(delay, send)
+	}
+}
+
+// Next returns the size of the batch that begins with one more write, and how long it was
+// waited for.
+func (g *Gatherer) Next() (n int, after time.Duration) {
+	start := time.Now()
+	n = len(g.g.gather(&write{}))
+	return n, time.Since(start)
 }
