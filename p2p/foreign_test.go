@@ -175,6 +175,30 @@ func TestGarbageCostsItsSenderAlone(t *testing.T) {
 		{"get of too many", p2p.CustodyProtocol, func(w io.Writer, evil *node) error {
 			return p2p.WriteMessage(w, 5, u16(17, make([]byte, 17*32)))
 		}},
+		{"challenge of too many", p2p.CustodyProtocol, func(w io.Writer, evil *node) error {
+			return p2p.WriteMessage(w, 6, u16(17, make([]byte, 17*48)))
+		}},
+		{"proofs that nobody asked for", p2p.CustodyProtocol, func(w io.Writer, evil *node) error { return p2p.WriteMessage(w, 7, u16(0)) }},
+		{"ask for too many passports", p2p.PassportProtocol, func(w io.Writer, evil *node) error {
+			return p2p.WriteMessage(w, 5, u16(257, make([]byte, 257*32)))
+		}},
+		{"frame before an opening", p2p.ReconcileProtocol, func(w io.Writer, evil *node) error { return p2p.WriteMessage(w, 3, nil) }},
+		{"opening with a crooked window", p2p.ReconcileProtocol, func(w io.Writer, evil *node) error {
+			return p2p.WriteMessage(w, 1, append([]byte{1, 1, 0, 0, 0, 2, 0, 0, 0, 1}, make([]byte, 8)...))
+		}},
+		{"garbage as frame", p2p.ReconcileProtocol, func(w io.Writer, evil *node) error {
+			if err := p2p.WriteMessage(w, 1, opening(1)); err != nil {
+				return err
+			}
+			return p2p.WriteMessage(w, 3, random(9, 200))
+		}},
+		{"frame beyond the limit", p2p.ReconcileProtocol, func(w io.Writer, evil *node) error {
+			if err := p2p.WriteMessage(w, 1, opening(2)); err != nil {
+				return err
+			}
+			_, err := w.Write([]byte{0, 0x10, 0, 0, 3})
+			return err
+		}},
 		{"blocks before tips", p2p.PassportProtocol, func(w io.Writer, evil *node) error { return p2p.WriteMessage(w, 3, nil) }},
 		{"garbage as block", p2p.PassportProtocol, func(w io.Writer, evil *node) error {
 			if err := p2p.WriteMessage(w, 1, u16(1, make([]byte, 32))); err != nil {

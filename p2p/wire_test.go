@@ -76,6 +76,12 @@ func TestEncodings(t *testing.T) {
 		"answer": {encodeAnswer([]byte{0, 1, 2, 3}), []byte{0, 4, 0, 1, 2, 3}},
 		"tips": {encodeTips([]tip{{passport.ID{1}, passport.Hash{2}}}),
 			append(append([]byte{0, 1, 1}, make([]byte, 15)...), append([]byte{2}, make([]byte, 15)...)...)},
+		"opening": {opening{version: 1, set: 2, from: 3, to: 0x01020304, clock: time.UnixMilli(0x050607)}.encode(),
+			[]byte{1, 2, 0, 0, 0, 3, 1, 2, 3, 4, 0, 0, 0, 0, 0, 5, 6, 7}},
+		"reply":     {reply{code: 1, clock: time.UnixMilli(258)}.encode(), []byte{1, 0, 0, 0, 0, 0, 0, 1, 2}},
+		"challenge": {encodeChallenge([]question{{[16]byte{8}, envelope.ID{9}}}), append(append([]byte{0, 1, 8}, make([]byte, 15)...), append([]byte{9}, make([]byte, 31)...)...)},
+		"proofs":    {encodeProofs([]proof{{1, [32]byte{}}, {0, [32]byte{7}}}), append(append([]byte{0, 2, 1}, make([]byte, 32)...), append([]byte{0, 7}, make([]byte, 31)...)...)},
+		"ask":       {encodeAsk([][32]byte{{5}}), append([]byte{0, 1, 5}, make([]byte, 31)...)},
 		"wants": {encodeWants([]want{{wantRest, passport.Hash{3}, 258}}),
 			append(append([]byte{0, 1, 2, 3}, make([]byte, 15)...), 0, 0, 1, 2)},
 	}
@@ -230,6 +236,41 @@ func FuzzWants(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, n int) {
 		if wants, err := parseWants(b, n); err == nil {
 			same(t, b, encodeWants(wants))
+		}
+	})
+}
+
+func FuzzOpening(f *testing.F) {
+	f.Add(opening{version: 1, set: 1, from: 5, to: 6, clock: time.UnixMilli(7)}.encode())
+	f.Add(bytes.Repeat([]byte{0xff}, openSize))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if o, err := parseOpening(b); err == nil {
+			same(t, b, o.encode())
+		}
+		if r, err := parseReply(b); err == nil {
+			same(t, b, r.encode())
+		}
+	})
+}
+
+func FuzzChallenge(f *testing.F) {
+	f.Add(encodeChallenge([]question{{[16]byte{1}, envelope.ID{2}}, {}}), 2)
+	f.Add(encodeProofs([]proof{{proofNone, [32]byte{}}, {proofGiven, [32]byte{3}}}), 2)
+	f.Fuzz(func(t *testing.T, b []byte, n int) {
+		if questions, err := parseChallenge(b); err == nil {
+			same(t, b, encodeChallenge(questions))
+		}
+		if proofs, err := parseProofs(b, n); err == nil {
+			same(t, b, encodeProofs(proofs))
+		}
+	})
+}
+
+func FuzzAsk(f *testing.F) {
+	f.Add(encodeAsk([][32]byte{{1}, {2}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if names, err := parseAsk(b); err == nil {
+			same(t, b, encodeAsk(names))
 		}
 	})
 }
