@@ -41,12 +41,20 @@
 //	 3 envelope    bytes                             those wanted, in order; then a second answer for them
 //	 4 gone        envelope id 32                    instead of 3
 //	 5 get         n u16 | n × envelope id 32        answered with 3 or 4 for each, in order
+//	 6 challenge   n u16 | n × (nonce 16 | envelope id 32)
+//	 7 proof       n u16 | n × (code u8 | hash 32)   0: H32(nonce | envelope); 1: not stored, hash zero
 //
 //	/asmtp/passport/1, the opener tells
 //	 1 tips        n u16 | n × (passport id 16 | tip 16)
 //	 2 wants       n u16 | n × (code u8 | tip 16 | length u32)   0 nothing, 1 all, 2 what follows tip
 //	 3 block       bytes                             of those wanted, in order
 //	 4 end         empty, after the blocks of each wanted
+//	 5 ask         n u16 | n × H32(passport id | tip)   not answered: the other side tells of them as of any
+//
+//	/asmtp/reconcile/1, the opener finds out how two sets differ
+//	 1 opening     version u8 = 1 | set u8 | from u32 | to u32 | clock u64   sets: 1 envelopes, 2 passports; clock: ms since 1970
+//	 2 reply       code u8 | clock u64               0 go on, 1 busy, 2 version or set unknown
+//	 3 frame       bytes                             of package reconcile; the opener's first follows its opening at once
 //
 //	gossip, one message
 //	 0 | envelope                                    the three smaller size classes
@@ -59,4 +67,27 @@
 // gossip. A node relays by gossip what it has stored, so every relay and every
 // offer is true. Gossip is the fast path; custody is what makes it certain, and its
 // answers are what "held" is made of.
+//
+// # Reconciliation
+//
+// Two nodes compare what they store when they connect, every few minutes with two
+// neighbours, and when something was lost on the way: the envelopes whose end lies in
+// the window that the opener names, in the order of end and id, and the passports, named
+// by H32(id | tip), whose end is 0. The secret of a session is
+// H32("asmtp/2 reconcile" | 0x00 | handshake hash 64 | body of the opening). The opener
+// then offers what the other side lacks, fetches what it lacks itself, and counts the
+// other side as holder of what that has shown to have: by a fingerprint under its own
+// key or in a list, in this session.
+//
+// A session may cost 5 minutes, 32 MiB, 256 round trips and 16,384 ids found for each
+// side; another one follows for the rest. What a neighbour refused, for want of room
+// above all, is not offered to it again for an hour.
+//
+// # Challenges
+//
+// At random times a node asks a neighbour for the proof that it stores some envelopes.
+// Most are any that the node itself stores; up to two are of own users, and of those
+// the neighbour must count as holder. Who fails does not count any more for them, and
+// not by its word again: only by a proof. Somebody who gets the envelope from elsewhere
+// within the minute that it has passes too.
 package p2p
