@@ -115,7 +115,7 @@ func inParallel(workers int, list []*envelope.Envelope, p put) (time.Duration, e
 
 // openSpool opens a spool with a hundred tag keys of its users, none of which fits.
 func openSpool(b *testing.B, dir string) put {
-	st, err := store.Open(dir, store.Options{})
+	st, err := store.Open(dir, store.Options{Quotas: plenty})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -161,8 +161,25 @@ func Parse(t testing.TB, out string) (list []Line) {
 	return list
 }
 
-// Start starts a node, the first time with further arguments to "asmtpd up".
+// Start starts a node, the first time with further arguments to "asmtpd up", and waits
+// until it answers.
 func (w *World) Start(name string, args ...string) *Node {
+	w.t.Helper()
+	n := w.Launch(name, args...)
+	w.Await(name+" answers", func() bool {
+		select {
+		case <-n.done:
+			w.t.Fatalf("%s ended: %v\n%s", name, n.Cmd.ProcessState, n.Log.String())
+		default:
+		}
+		_, err := w.Try(nil, "asmtpd", "status", "--data", w.Path(name))
+		return err == nil
+	})
+	return n
+}
+
+// Launch is Start without the waiting.
+func (w *World) Launch(name string, args ...string) *Node {
 	w.t.Helper()
 	n := w.Nodes[name]
 	if n == nil {
@@ -179,15 +196,6 @@ func (w *World) Start(name string, args ...string) *Node {
 		_ = n.Cmd.Wait() // how it ended is asked of ProcessState
 		close(n.done)
 	}()
-	w.Await(name+" answers", func() bool {
-		select {
-		case <-n.done:
-			w.t.Fatalf("%s ended: %v\n%s", name, n.Cmd.ProcessState, n.Log.String())
-		default:
-		}
-		_, err := w.Try(nil, "asmtpd", "status", "--data", w.Path(name))
-		return err == nil
-	})
 	return n
 }
 
