@@ -147,7 +147,7 @@ func TestCustodyIsLearnedByReconciliation(t *testing.T) {
 // The one that answers learns that its own mail is held as soon as the opener has it.
 func TestAnswererLearnsOfCustody(t *testing.T) {
 	m := newMesh(t)
-	a, b := m.node("a", false), m.node("b", true)
+	a, b := m.node("a", false), m.node("b", true, func(n *node) { n.every = time.Hour }) // opens none itself
 	own := spread(t, 30)
 	b.submit(own)
 	m.connect(a, b)
