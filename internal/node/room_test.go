@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/asmtp/asmtp/internal/control"
 	"github.com/asmtp/asmtp/internal/node"
 	"github.com/asmtp/asmtp/internal/node/nodetest"
+	"github.com/asmtp/asmtp/internal/spool"
 )
 
 // A forecast says the day on which the rate of the last day comes to the quota, and that
@@ -47,6 +49,26 @@ func TestFullAt(t *testing.T) {
 		if d := got.Sub(now) - time.Duration(tt.days*float64(day)); got.IsZero() || d.Abs() > time.Minute {
 			t.Errorf("%s: full at %v, want in %.2f days", tt.name, got, tt.days)
 		}
+	}
+}
+
+// The hourly word in the log is about what was refused since the last one, and about nothing else.
+func TestHourlyWarningOfRefusals(t *testing.T) {
+	var out strings.Builder
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	last := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	refused := map[envelope.Full]spool.Refusals{
+		envelope.FullDisk:  {Count: 3, Last: last.Add(time.Minute)},
+		envelope.FullLarge: {Count: 4, Last: last.Add(-time.Minute)},
+	}
+	node.WarnOfRoom(log, refused, last)
+	if got := out.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "reason=disk since_start=3") {
+		t.Errorf("log:\n%s\nwant one warning, of the disk", got)
+	}
+	out.Reset()
+	node.WarnOfRoom(log, refused, last.Add(time.Hour))
+	if out.Len() > 0 {
+		t.Errorf("nothing was refused since, and the log says\n%s", out.String())
 	}
 }
 
@@ -90,5 +112,21 @@ func TestFullNodeRefusesLoudly(t *testing.T) {
 	n.Restart()
 	if after := n.Await("status", func(*control.Status) bool { return true }); after.Envelopes != s.Envelopes {
 		t.Errorf("%d envelopes after a restart, want %d", after.Envelopes, s.Envelopes)
+	}
+}
+
+// With less space than the reserve no new mail is taken, and the node says so before anybody tries.
+func TestReserveOfTheDisk(t *testing.T) {
+	t.Parallel()
+	n := nodetest.Start(t, func(o *node.Options) { o.Reserve = 1 << 60 })
+	s := n.Await("status", func(*control.Status) bool { return true })
+	if len(s.Refusing) != 1 || !strings.Contains(s.Refusing[0], "storage.reserve") || s.Disk.Free <= 0 || s.Disk.Reserve != 1<<60 {
+		t.Errorf("refusing %q, disk %+v", s.Refusing, s.Disk)
+	}
+	c, _ := enter(t, n, key(t))
+	e := junk(t)
+	list, err := c.Submit(t.Context(), []envelope.ID{e.ID()}, func(envelope.ID) ([]byte, error) { return e.Bytes(), nil })
+	if err != nil || len(list) != 1 || list[0].Reason != clientapi.ReasonFull || !strings.Contains(list[0].Text, "disk") {
+		t.Errorf("refused %v, error %v, want that the disk is full", list, err)
 	}
 }

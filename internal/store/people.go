@@ -172,19 +172,8 @@ func (s *Store) PutToken(ctx context.Context, kind byte, t mesh.Token, uses uint
 func (s *Store) TakeToken(ctx context.Context, kind byte, hash [32]byte) (ok bool, err error) {
 	now := s.clock()
 	err = s.updateAlways(ctx, func(t *tx) error {
-		k := key(kindToken, hash[:])
-		b, err := t.get(k)
-		if b == nil || err != nil {
-			return err
-		}
-		tk, err := parseToken(k, b)
-		if err != nil || tk.kind != kind || tk.uses == 0 || tk.end < now {
-			return err
-		}
-		tk.uses--
-		t.set(k, tk.bytes())
-		ok = true
-		return nil
+		ok, err = t.useToken(kind, hash, now)
+		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("take token: %w", err)
