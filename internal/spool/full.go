@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
-	"github.com/asmtp/asmtp/internal/store"
+	"github.com/asmtp/asmtp/noise"
 )
 
 // ErrFull is wrapped by Result.Err when there is no room for an envelope; the error is a
@@ -62,36 +62,62 @@ type Refusals struct {
 func (s *Spool) Refused() map[envelope.Full]Refusals {
 	s.refusals.mu.Lock()
 	defer s.refusals.mu.Unlock()
-	m := make(map[envelope.Full]Refusals, len(s.refusals.by))
-	for reason, r := range s.refusals.by {
-		m[reason] = r
+	m := map[envelope.Full]Refusals{}
+	for limit, r := range s.refusals.by {
+		sum := m[limit.reason]
+		sum.Count += r.Count
+		if sum.Since.IsZero() || !r.Since.IsZero() && r.Since.Before(sum.Since) {
+			sum.Since = r.Since
+		}
+		if r.Last.After(sum.Last) {
+			sum.Last = r.Last
+		}
+		m[limit.reason] = sum
 	}
 	return m
 }
 
+// limit is what was reached: the quotas hold for two accounts, and each neighbour has a
+// share of its own.
+type limit struct {
+	reason    envelope.Full
+	own       bool            // of FullSmall and FullLarge: the account of the own users
+	neighbour noise.PublicKey // of FullShare
+}
+
+func limitOf(reason envelope.Full, a *envelope.Arrival) limit {
+	switch reason {
+	case envelope.FullDisk:
+		return limit{reason: reason}
+	case envelope.FullShare:
+		return limit{reason: reason, neighbour: a.From}
+	}
+	return limit{reason: reason, own: a.From.IsZero() || len(a.Matches) > 0}
+}
+
 type refusals struct {
 	mu sync.Mutex
-	by map[envelope.Full]Refusals
+	by map[limit]Refusals // neighbours are members, so it stays small
 }
 
 // refuse counts a refusal and returns its error.
-func (s *Spool) refuse(reason envelope.Full, quotas store.Quotas) *FullError {
-	now := s.now()
+func (s *Spool) refuse(reason envelope.Full, a *envelope.Arrival) *FullError {
+	now, l := s.now(), limitOf(reason, a)
 	s.refusals.mu.Lock()
 	defer s.refusals.mu.Unlock()
 	if s.refusals.by == nil {
-		s.refusals.by = map[envelope.Full]Refusals{}
+		s.refusals.by = map[limit]Refusals{}
 	}
-	r := s.refusals.by[reason]
+	r := s.refusals.by[l]
 	if r.Since.IsZero() {
 		r.Since = now
-		s.log.Warn("spool: new envelopes are refused", "reason", reason.String())
+		s.log.Warn("spool: new envelopes are refused", "reason", reason.String(), "own", l.own, "neighbour", a.From.Short())
 	}
 	r.Count++
 	r.Last = now
-	s.refusals.by[reason] = r
+	s.refusals.by[l] = r
 	e := &FullError{Reason: reason, Since: r.Since}
-	switch reason {
+	switch quotas := s.store.Quotas(); reason {
 	case envelope.FullSmall:
 		e.Limit = quotas.Small
 	case envelope.FullLarge:
@@ -100,20 +126,20 @@ func (s *Spool) refuse(reason envelope.Full, quotas store.Quotas) *FullError {
 	return e
 }
 
-// taken notes that an envelope went in: there was room on the disk, and in the quota of its
-// size. Of a share that says nothing, unless its neighbour was the one.
-func (s *Spool) taken(large bool) {
+// taken notes that an envelope went in, so that no limit that it might have met is reached.
+func (s *Spool) taken(a *envelope.Arrival) {
+	reason := envelope.FullSmall
+	if a.Envelope.Class() == len(envelope.Sizes)-1 {
+		reason = envelope.FullLarge
+	}
 	s.refusals.mu.Lock()
 	defer s.refusals.mu.Unlock()
-	reasons := [...]envelope.Full{envelope.FullDisk, envelope.FullSmall}
-	if large {
-		reasons[1] = envelope.FullLarge
-	}
-	for _, reason := range reasons {
-		if r, ok := s.refusals.by[reason]; ok && !r.Since.IsZero() {
+	for _, reason := range [...]envelope.Full{envelope.FullDisk, envelope.FullShare, reason} {
+		l := limitOf(reason, a)
+		if r, ok := s.refusals.by[l]; ok && !r.Since.IsZero() {
 			r.Since = time.Time{}
-			s.refusals.by[reason] = r
-			s.log.Info("spool: envelopes are taken again", "reason", reason.String())
+			s.refusals.by[l] = r
+			s.log.Info("spool: envelopes are taken again", "reason", reason.String(), "own", l.own, "neighbour", a.From.Short())
 		}
 	}
 }

@@ -2,7 +2,10 @@ package spool
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/asmtp/asmtp/internal/store"
 )
 
 const (
@@ -32,16 +35,20 @@ func (s *Spool) Run(ctx context.Context) error {
 	}
 }
 
-// expire removes what has ended by now.
+// expire removes what has ended by now. To remove something takes room on the disk too, so
+// if that is full, what was removed is given back to it before going on.
 func (s *Spool) expire(ctx context.Context) error {
 	now, removed := s.clock(), 0
 	for {
 		n, err := s.store.ExpireEnvelopes(ctx, now, expirePiece)
+		removed += n
+		if errors.Is(err, store.ErrDiskFull) && n > 0 {
+			err = s.store.Compact(ctx)
+		} else if err == nil && n < expirePiece {
+			break
+		}
 		if err != nil {
 			return err
-		}
-		if removed += n; n < expirePiece {
-			break
 		}
 	}
 	if err := s.expireKeys(ctx, s.firstEpoch(now)); err != nil {

@@ -173,7 +173,7 @@ func (s *Spool) put(ctx context.Context, from noise.PublicKey, envs []*envelope.
 	for j, a := range arrivals {
 		r := &results[positions[j]]
 		if full := outcomes[j].Full; full != envelope.NotFull {
-			r.Err = s.refuse(full, s.store.Quotas())
+			r.Err = s.refuse(full, &a)
 			continue
 		}
 		r.Fresh = outcomes[j].Fresh
@@ -181,7 +181,7 @@ func (s *Spool) put(ctx context.Context, from noise.PublicKey, envs []*envelope.
 			s.waiters.wake(m.User)
 		}
 		if r.Fresh {
-			s.taken(a.Envelope.Class() == len(envelope.Sizes)-1)
+			s.taken(&a)
 			for _, hook := range s.hooks {
 				hook(from, a.Envelope)
 			}

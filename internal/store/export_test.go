@@ -3,15 +3,20 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/noise"
+	"github.com/asmtp/asmtp/passport"
 )
 
 // SetSchema writes the number of the format of a closed store.
@@ -138,4 +143,82 @@ func (g *Gatherer) Next() (n int, after time.Duration) {
 	start := time.Now()
 	n = len(g.g.gather(&write{}))
 	return n, time.Since(start)
+}
+
+// CountKind returns how many records of a kind there are.
+func (s *Store) CountKind(kind byte) (n int) {
+	s.view(func(txn *badger.Txn) error {
+		return scan(txn, []byte{kind}, nil, false, func(_, _ []byte) (bool, error) {
+			n++
+			return true, nil
+		})
+	})
+	return n
+}
+
+// OldEnvelope is an envelope in a store of schema 1.
+type OldEnvelope struct {
+	E       *envelope.Envelope
+	Own     bool // brought by an own user
+	From    noise.PublicKey
+	Ended   bool
+	Mailbox passport.ID // that holds it; zero: none
+}
+
+// WriteSchema1 makes a store as version 0.1 did, from its own list of records.
+func WriteSchema1(dir string, list []OldEnvelope) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	db, err := badger.Open(badgerOptions(dir, &badgerLog{log: slog.New(slog.DiscardHandler)}))
+	if err != nil {
+		return err
+	}
+	records := map[string][]byte{"!schema": {0, 0, 0, 1}, "!generation": {1, 2, 3, 4, 5, 6, 7, 8}}
+	var usage [4]uint64 // small count, small bytes, large count, large bytes
+	numbers, pending := map[passport.ID]uint64{}, map[passport.ID]uint64{}
+	for _, o := range list {
+		id, body, seal := o.E.ID(), o.E.Bytes(), o.E.SealHash()
+		flags, held := byte(0), uint32(0)
+		if o.Own {
+			flags |= 1
+			records["c"+string(id[:])+string(bytes.Repeat([]byte{9}, 32))] = nil
+		}
+		if o.Ended {
+			flags |= 2
+		} else {
+			records["x"+string(be32(uint32(o.E.Expires)+4*3600))+string(id[:])] = nil
+		}
+		if u := o.Mailbox; !u.IsZero() {
+			held = 1
+			numbers[u]++
+			pending[u] += uint64(len(body))
+			n := string(be64(numbers[u]))
+			records["m"+string(u[:])+n] = slices.Concat(id[:], make([]byte, 16), be32(uint32(len(body))), be32(0))
+			records["M"+string(u[:])+string(id[:])] = []byte(n)
+			records["n"+string(u[:])] = []byte(n)
+			records["h"+string(u[:])+string(make([]byte, 16))] = be64(pending[u])
+		}
+		records["b"+string(id[:])] = body
+		records["e"+string(id[:])] = slices.Concat([]byte{flags}, be32(uint32(o.E.Expires)), be32(1), be32(uint32(len(body))),
+			be32(held), o.E.Tag[:], seal[:], o.From[:])
+		i := 0
+		if o.E.Class() == 3 {
+			i = 2
+		}
+		usage[i]++
+		usage[i+1] += uint64(len(body))
+	}
+	records["!usage"] = slices.Concat(be64(usage[0]), be64(usage[1]), be64(usage[2]), be64(usage[3]))
+	d := &disk{}
+	if err := d.init(dir, Options{Log: slog.New(slog.DiscardHandler)}); err != nil {
+		return err
+	}
+	b := &bulk{db: db, disk: d}
+	for k, v := range records {
+		if err := b.set([]byte(k), v); err != nil {
+			return err
+		}
+	}
+	return errors.Join(b.flush(), db.Close())
 }

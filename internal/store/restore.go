@@ -80,12 +80,19 @@ func fill(ctx context.Context, dir string, r io.Reader, o Options) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	d := &disk{}
+	if err := d.init(dir, o); err != nil {
+		return err
+	}
+	if err := d.toOpen(); err != nil {
+		return err
+	}
 	db, err := badger.Open(badgerOptions(dir, &badgerLog{log: o.Log}))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	b := &bulk{db: db}
+	b := &bulk{db: db, disk: d}
 	for {
 		k, v, err := in.next()
 		if err == io.EOF {
@@ -103,9 +110,11 @@ func fill(ctx context.Context, dir string, r io.Reader, o Options) (err error) {
 	}
 }
 
-// bulk writes many records, as much in one transaction as fits.
+// bulk writes many records, as much in one transaction as fits, and looks at the disk
+// before each as the committer does.
 type bulk struct {
 	db                 *badger.DB
+	disk               *disk
 	records            map[string][]byte
 	count, size, bytes int64
 }
@@ -127,6 +136,10 @@ func (b *bulk) set(k, v []byte) error {
 }
 
 func (b *bulk) flush() error {
+	b.disk.measure(b.db)
+	if b.disk.check() == roomToEnd {
+		return ErrDiskFull
+	}
 	err := b.db.Update(func(txn *badger.Txn) error {
 		for k, v := range b.records {
 			if err := txn.Set([]byte(k), v); err != nil {
@@ -135,7 +148,7 @@ func (b *bulk) flush() error {
 		}
 		return nil
 	})
-	*b = bulk{db: b.db}
+	*b = bulk{db: b.db, disk: b.disk}
 	return err
 }
 

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"github.com/dgraph-io/badger/v4"
 )
 
 // Badger writes its logs and tables into mapped files. If the disk is full then, the
@@ -251,14 +253,17 @@ func (s *Store) roomToEnd() bool {
 	return s.disk.toFlush()
 }
 
-func (s *Store) measureTree() {
+func (s *Store) measureTree() { s.disk.measure(s.db) }
+
+// measure looks up how large Badger's tables are.
+func (d *disk) measure(db *badger.DB) {
 	var tree int64
-	for _, l := range s.db.Levels() {
+	for _, l := range db.Levels() {
 		tree += l.Size
 	}
-	s.disk.mu.Lock()
-	defer s.disk.mu.Unlock()
-	s.disk.tree = tree
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tree = tree
 }
 
 func (d *disk) treeSize() int64 {

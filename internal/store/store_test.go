@@ -342,7 +342,7 @@ func TestStampsNeverRepeatWhenTheClockGoesBack(t *testing.T) {
 
 // TestVerifyFindsDamage: each kind of record, when missing, is noticed.
 func TestVerifyFindsDamage(t *testing.T) {
-	for _, kind := range []byte("bexmMhd") {
+	for _, kind := range []byte("bexmMhdow") {
 		t.Run(string(kind), func(t *testing.T) {
 			s := open(t, t.TempDir(), store.Options{})
 			defer s.Close()
@@ -355,6 +355,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			put(t, s, envelope.Arrival{Envelope: storetest.NewEnvelope(r, 0, storetest.Hour(9)), From: [32]byte{5}})
 			if err := s.Acknowledge(ctx, user, [32]byte{7}, []uint64{1}); err != nil {
 				t.Fatal(err)
 			}

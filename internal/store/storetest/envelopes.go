@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"slices"
 	"testing"
@@ -222,6 +223,86 @@ func testCustody(t *testing.T, f *fixture) {
 	if n := f.Custody(relayed.ID()); n != 1 {
 		t.Errorf("%d members hold the envelope that became an own one, want 1", n)
 	}
+	holders := func(e *envelope.Envelope, want ...noise.PublicKey) {
+		t.Helper()
+		if got, err := f.Holders(e.ID()); err != nil || !slices.Equal(got, want) || f.Custody(e.ID()) != len(want) {
+			t.Errorf("held by %v (%v), want %v", got, err, want)
+		}
+	}
+	holders(own, device(1), device(2))
+	ok(t, f.DropCustody(ctx, device(1), ids(NewEnvelope(r, 0, Hour(5)), own, own)))
+	ok(t, f.DropCustody(ctx, device(3), ids(own)))
+	f.crash()
+	holders(own, device(2))
+	holders(relayed, device(1))
+	ok(t, f.PutCustody(ctx, device(1), ids(own))) // it may come to hold it again
+	holders(own, device(1), device(2))
+}
+
+// testWindows: the two lists of what has not ended.
+func testWindows(t *testing.T, f *fixture) {
+	r := Random(9)
+	var envs []*envelope.Envelope
+	for i := range 12 {
+		e := NewEnvelope(r, 0, Hour(1+i%4))
+		envs = append(envs, e)
+		a := envelope.Arrival{Envelope: e, From: device(byte(i % 3))}
+		if i%3 == 0 {
+			a.From = noise.PublicKey{}
+		}
+		if i%4 == 0 {
+			a.Matches = []envelope.Match{match(1, 1)}
+		}
+		f.put(a)
+	}
+	window := func(from, to passport.Time, limit, want int) {
+		t.Helper()
+		n, last := 0, []byte(nil)
+		ok(t, f.Window(from, to, func(end passport.Time, id envelope.ID) bool {
+			at := append(binary.BigEndian.AppendUint32(nil, uint32(end)), id[:]...)
+			if bytes.Compare(at, last) <= 0 || end < from || end >= to {
+				t.Errorf("window from %s to %s: end %s, id %s out of order", from, to, end, id.Short())
+			}
+			last = at
+			n++
+			return n < limit
+		}))
+		if n != want {
+			t.Errorf("window from %s to %s: %d, want %d", from, to, n, want)
+		}
+	}
+	own := func(want int) {
+		t.Helper()
+		n := 0
+		ok(t, f.OwnEnvelopes(func(id envelope.ID, end passport.Time) bool {
+			i := slices.IndexFunc(envs, func(e *envelope.Envelope) bool { return e.ID() == id && e.Expires == end })
+			if i%3 != 0 {
+				t.Errorf("envelope %d is none of an own user", i)
+			}
+			n++
+			return true
+		}))
+		if n != want {
+			t.Errorf("%d own envelopes, want %d", n, want)
+		}
+	}
+	for range 2 {
+		window(0, ^passport.Time(0), 100, 12)
+		window(Hour(1), Hour(1), 100, 0)
+		window(Hour(1), Hour(1)+1, 100, 3)
+		window(Hour(2), Hour(4), 100, 6)
+		window(Hour(2), Hour(4), 2, 2)
+		window(Hour(5), ^passport.Time(0), 100, 0)
+		own(4)
+		f.crash()
+	}
+	f.expire(Hour(5)) // the first three, of which a mailbox holds all
+	window(0, ^passport.Time(0), 100, 9)
+	own(3)
+	f.expire(Hour(9))
+	window(0, ^passport.Time(0), 100, 0)
+	own(0)
+	f.wantNumbers(user(1), 0, 1, 2, 3)
 }
 
 func testTagKeys(t *testing.T, f *fixture) {

@@ -93,6 +93,7 @@ func Run(t *testing.T, open Opener) {
 		{"a mailbox numbers each envelope once", testMailbox},
 		{"an envelope ends unless a mailbox holds it", testExpiry},
 		{"custody counts for own envelopes only", testCustody},
+		{"windows are in the order of ends", testWindows},
 		{"tag keys", testTagKeys},
 		{"passports grow and never turn", testPassports},
 		{"forks are proven and not followed", testForks},
