@@ -115,6 +115,7 @@ func (r *run) all(ctx context.Context) (err error) {
 	if err := r.build(ctx); err != nil {
 		return err
 	}
+	r.say("the programs are built")
 	r.start = newStarter()
 	defer r.start.close()
 	r.clocks = newClocks(filepath.Join(r.dir, "clocks"))

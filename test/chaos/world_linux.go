@@ -7,8 +7,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/asmtp/asmtp/internal/control"
 	"github.com/asmtp/asmtp/noise"
@@ -55,49 +58,67 @@ func (r *run) narrow(ctx context.Context) error {
 
 // makeMesh starts the founder, has it invite, and lets the others join through proxies.
 func (r *run) makeMesh(ctx context.Context) error {
-	line := ""
 	for i := range r.Nodes {
-		n := &node{r: r, name: fmt.Sprintf("n%d", i+1)}
-		n.data, n.logFile = filepath.Join(r.dir, n.name), filepath.Join(r.dir, n.name+".log")
-		r.nodes = append(r.nodes, n)
-		if err := r.clocks.set(n.name, 0); err != nil {
+		if err := r.makeNode(i); err != nil {
 			return err
 		}
-		var err error
-		if n.listen, err = r.freeAddress(); err != nil {
-			return err
-		}
-		if n.public, err = r.proxies.Listen(n.name, n.listen); err != nil {
-			return err
-		}
-		if err := r.maybeSmallDisk(n, i); err != nil {
-			return err
-		}
-		args := []string{"--listen", n.listen, "--public-address", n.public}
-		if line != "" {
-			args = append(args, "--join", line)
-		}
-		if err := n.starting(args...); err != nil {
-			return err
-		}
-		if err := n.until(ctx, time.Minute, func(s *control.Status) bool { n.key = s.ID; return i == 0 || s.Members > 1 }); err != nil {
-			return err
-		}
-		if i > 0 {
-			continue
-		}
-		err = n.control(ctx, func(ctx context.Context, c *control.Client) error {
-			line, err = c.MeshInvite(ctx, control.Invite{Uses: r.Nodes, Days: 30})
-			return err
-		})
-		if err != nil {
-			return err
-		}
+	}
+	line := ""
+	founder := r.nodes[0]
+	if err := founder.join(ctx, ""); err != nil {
+		return err
+	}
+	err := founder.control(ctx, func(ctx context.Context, c *control.Client) (err error) {
+		line, err = c.MeshInvite(ctx, control.Invite{Uses: r.Nodes, Days: 30})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	g, joining := errgroup.WithContext(ctx)
+	for _, n := range r.nodes[1:] {
+		g.Go(func() error { return n.join(joining, line) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
 	}
 	if err := r.whole(ctx); err != nil {
 		return err
 	}
 	return r.narrow(ctx)
+}
+
+// makeNode gives a node its place, its addresses and its clock.
+func (r *run) makeNode(i int) (err error) {
+	n := &node{r: r, name: fmt.Sprintf("n%d", i+1)}
+	n.data, n.logFile = filepath.Join(r.dir, n.name), filepath.Join(r.dir, n.name+".log")
+	r.nodes = append(r.nodes, n)
+	if err := r.clocks.set(n.name, 0); err != nil {
+		return err
+	}
+	if n.listen, err = r.freeAddress(); err != nil {
+		return err
+	}
+	if n.public, err = r.proxies.Listen(n.name, n.listen); err != nil {
+		return err
+	}
+	return r.maybeSmallDisk(n, i)
+}
+
+// join starts a node for the first time and waits until it is in its mesh, that of line
+// or one of its own.
+func (n *node) join(ctx context.Context, line string) error {
+	args := []string{"--listen", n.listen, "--public-address", n.public}
+	if line != "" {
+		args = append(args, "--join", line)
+	}
+	if err := n.starting(args...); err != nil {
+		return err
+	}
+	return n.until(ctx, 2*time.Minute, func(s *control.Status) bool {
+		n.key = s.ID
+		return line == "" || s.Members > 1
+	})
 }
 
 // whole waits until every node is connected to every other.
@@ -115,6 +136,9 @@ func (r *run) whole(ctx context.Context) error {
 func (r *run) freeAddress() (string, error) {
 	for range 1000 {
 		address := fmt.Sprintf("127.0.0.1:%d", 12000+r.rand.IntN(18000))
+		if slices.ContainsFunc(r.nodes, func(n *node) bool { return n.listen == address }) {
+			continue
+		}
 		l, err := net.Listen("tcp4", address)
 		if err == nil {
 			return address, l.Close()
