@@ -52,6 +52,7 @@ func TestForgottenCustodyIsFoundOut(t *testing.T) {
 	b.keep(all)
 	a.Reconcile(b.key.Public())
 	a.heldBy("b counts again, after a proof", all, 2)
+	m.bell.until(t, "b is not doubted any more", func() bool { return a.Doubted(b.key.Public()) == 0 })
 	if !a.connected(b) {
 		t.Error("b was dropped")
 	}

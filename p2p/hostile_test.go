@@ -217,6 +217,37 @@ func TestFloodOfOpenings(t *testing.T) {
 	a.settled(b, time.Time{})
 }
 
+// A reconciliation that goes on and on ends with the time that a session has.
+func TestSessionEnds(t *testing.T) {
+	m := newMesh(t)
+	b, evil := m.node("b", true), m.node("evil", false)
+	b.SetSessionTime(400 * time.Millisecond)
+	m.connect(evil, b)
+	s, err := evil.OpenStream(t.Context(), b.key.Public(), p2p.ReconcileProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetDeadline(time.Now().Add(patience))
+	if err := p2p.WriteMessage(s, 1, opening(1)); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	rounds := 0
+	for ; ; rounds++ {
+		if err := p2p.WriteMessage(s, 3, []byte{0, 0, 0}); err != nil {
+			break
+		}
+		if _, _, err := p2p.ReadMessage(s); err != nil {
+			break
+		}
+		<-tick.C
+	}
+	if rounds > 100 {
+		t.Errorf("it ended after %d rounds", rounds)
+	}
+}
+
 // A neighbour that sends envelopes and offers as fast as it can makes no goroutines and
 // no memory grow without bound, and does not stop others.
 func TestFloodIsBounded(t *testing.T) {
@@ -282,16 +313,7 @@ func TestEnvelopesThatNobodyKeeps(t *testing.T) {
 	m := newMesh(t)
 	a, b := m.node("a", false), m.node("b", true)
 	m.connect(a, b)
-	at := func(off time.Duration) *envelope.Envelope {
-		e := *mail(t, 0, 1)[0]
-		e.Expires = passport.TimeOf(time.Now().Add(off)) / 3600 * 3600
-		parsed, err := envelope.Parse(e.Bytes())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return parsed
-	}
-	bad := []*envelope.Envelope{at(-3 * time.Hour), at(30 * 24 * time.Hour)}
+	bad := []*envelope.Envelope{ending(t, -3*time.Hour), ending(t, 30*24*time.Hour)}
 	a.keep(bad)
 	good := mail(t, 0, 3)
 	a.keep(good)

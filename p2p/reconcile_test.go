@@ -19,17 +19,22 @@ func spread(t *testing.T, n int) []*envelope.Envelope {
 	t.Helper()
 	all := make([]*envelope.Envelope, n)
 	for i := range all {
-		end := passport.TimeOf(time.Now().Add(time.Duration(3+i%300)*time.Hour)) / 3600 * 3600
-		e := &envelope.Envelope{Expires: end, Sealed: make([]byte, envelope.Sizes[0])}
-		rand.Read(e.Sealed)
-		rand.Read(e.Tag[:])
-		parsed, err := envelope.Parse(e.Bytes())
-		if err != nil {
-			t.Fatal(err)
-		}
-		all[i] = parsed
+		all[i] = ending(t, time.Duration(3+i%300)*time.Hour)
 	}
 	return all
+}
+
+// ending makes an envelope that ends at the full hour before the time from now.
+func ending(t *testing.T, in time.Duration) *envelope.Envelope {
+	t.Helper()
+	e := &envelope.Envelope{Expires: passport.TimeOf(time.Now().Add(in)) / 3600 * 3600, Sealed: make([]byte, envelope.Sizes[0])}
+	rand.Read(e.Sealed)
+	rand.Read(e.Tag[:])
+	parsed, err := envelope.Parse(e.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
 }
 
 // keep stores envelopes as brought by a neighbour, behind the host's back.
@@ -81,7 +86,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // 64 KB; the next round finds nothing and costs next to nothing.
 func TestTwoLargeStoresAgree(t *testing.T) {
 	m := newMesh(t)
-	a, b := m.node("a", false), m.node("b", true)
+	a, b := m.node("a", false), m.node("b", true, func(n *node) { n.every = time.Hour }) // opens none itself
 	all := spread(t, 5050)
 	a.keep(all[:5000])
 	b.keep(all[50:])
@@ -203,6 +208,13 @@ func TestClocksTwoHoursApartAgree(t *testing.T) {
 		all := spread(t, 900)
 		a.keep(all[:600])
 		b.keep(all[300:])
+		// Ends of the next three hours are past on one clock only.
+		var soon []*envelope.Envelope
+		for hours := range 3 {
+			soon = append(soon, ending(t, time.Duration(hours+1)*time.Hour))
+		}
+		a.keep(soon)
+		b.keep(soon)
 		m.connect(a, b)
 		a.has(all)
 		b.has(all)

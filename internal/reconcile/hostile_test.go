@@ -131,6 +131,29 @@ func TestEndlessDifferencesEnd(t *testing.T) {
 	}
 }
 
+// Both sides stop after so many rounds, however well it goes.
+func TestRoundsAreBounded(t *testing.T) {
+	r := random(12)
+	a, b := view(items(r, 50_000)), view(items(r, 50_000))
+	l := reconcile.Limits{Rounds: 2, Frame: reconcile.MinFrame}
+	i, p := reconcile.NewInitiator(a, l), reconcile.NewResponder(b, l)
+	for range 2 {
+		answer, err := p.Answer(mustFrame(t, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := i.Take(answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if frame, err := i.Frame(); frame != nil || !errors.Is(err, reconcile.ErrLimit) || !i.Incomplete() {
+		t.Errorf("frame of %d bytes, %v", len(frame), err)
+	}
+	if _, err := p.Answer(nil); !errors.Is(err, reconcile.ErrLimit) {
+		t.Errorf("third answer: %v", err)
+	}
+}
+
 // A responder that lists ids without end is cut off, and found is what fits.
 func TestHugeListsAreCut(t *testing.T) {
 	o := run(t, new(reconcile.Set), reconcile.SetOf(items(random(9), 30_000)), reconcile.Limits{Found: 100})
