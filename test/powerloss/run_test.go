@@ -61,13 +61,21 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// program builds a command of the module, with or without its syncs.
-func program(t *testing.T, pkg string, sync bool) string {
+// kind says how the programs of a test are built.
+type kind string
+
+const (
+	sound kind = "grpcnotrace"
+	// unsynced never syncs.
+	unsynced kind = "grpcnotrace,nosync"
+	// hasty acknowledges, and syncs a few tenths of a second later.
+	hasty kind = "grpcnotrace,break_ack_before_fsync"
+)
+
+// program builds a command of the module.
+func program(t *testing.T, pkg string, k kind) string {
 	t.Helper()
-	tags := "grpcnotrace"
-	if !sync {
-		tags += ",nosync"
-	}
+	tags := string(k)
 	path := filepath.Join(programs.dir, filepath.Base(pkg)+"-"+tags)
 	programs.Lock()
 	defer programs.Unlock()
@@ -142,6 +150,19 @@ func (p *process) first(t *testing.T) string {
 	case <-ctx.Done():
 		t.Fatalf("%s says nothing", p.cmd)
 		return ""
+	}
+}
+
+// wantLosses fails the test of a program that breaks its promises if nothing is lost.
+func wantLosses(t *testing.T, all []losses, promises int) {
+	t.Helper()
+	lost := 0
+	for _, l := range all {
+		lost += len(l)
+	}
+	t.Logf("%d promises, %d losses", promises, lost)
+	if lost == 0 {
+		t.Error("nothing was lost: the power was not cut, or this test does not see it")
 	}
 }
 

@@ -50,8 +50,8 @@ func writeItem(ctx context.Context, s *store.Store, n load.Item) error {
 	if err != nil {
 		return err
 	}
-	if err := stored(outcomes[0]); err != nil {
-		return err
+	if full := outcomes[0].Full; full != envelope.NotFull {
+		return fmt.Errorf("no room: %v", full)
 	}
 	promised("envelope %d %d", n.Writer, n.I)
 	user, device := load.User(n.Writer), load.Device(n.Writer)
@@ -105,13 +105,5 @@ func writePassport(ctx context.Context, s *store.Store) error {
 		return err
 	}
 	promised("passport %s %s", p.ID(), hex.EncodeToString(p.Export()))
-	return nil
-}
-
-// stored is an error if the store had no room.
-func stored(outcome any) error {
-	if o, ok := outcome.(envelope.Outcome); ok && o.Full != envelope.NotFull {
-		return fmt.Errorf("no room: %v", o.Full)
-	}
 	return nil
 }
