@@ -57,22 +57,24 @@ func TestFullIsRefusedInWordsForPeople(t *testing.T) {
 	refused(nobody, small(), envelope.FullSmall, first)
 	put(t, s, storetest.NewEnvelope(r, 3, storetest.Hour(5))) // the other quota says nothing of this one
 	refused(nobody, small(), envelope.FullSmall, first)
-	ok(t, errOf(s.Put(ctx, someone, []*envelope.Envelope{small()})))
+	relayed := small()
+	ok(t, errOf(s.Put(ctx, someone, []*envelope.Envelope{relayed})))
 	refused(someone, small(), envelope.FullShare, "neighbour")
 	free = 20 << 20
 	refused(someone, small(), envelope.FullDisk, "disk is full", "storage.reserve")
 	free = 1 << 20
 	refused(someone, small(), envelope.FullDisk, "disk is full")
+	refused(nobody, relayed, envelope.FullDisk) // to be an own user's it would have to be written
 	if err := s.RegisterTagKeys(ctx, alice, []envelope.TagKey{newKey(r, storetest.Hour(5))}); !errors.Is(err, store.ErrDiskFull) {
 		t.Errorf("a key on the full disk: %v", err)
 	}
 	got := s.Refused()
-	if got[envelope.FullSmall].Count != 3 || got[envelope.FullShare].Count != 1 || got[envelope.FullDisk].Count != 2 || len(got) != 3 {
+	if got[envelope.FullSmall].Count != 3 || got[envelope.FullShare].Count != 1 || got[envelope.FullDisk].Count != 3 || len(got) != 3 {
 		t.Errorf("refused %+v", got)
 	}
 	free = 1 << 40
 	put(t, s, storetest.NewEnvelope(r, 3, storetest.Hour(5)))
-	if got := s.Refused(); !got[envelope.FullDisk].Since.IsZero() || got[envelope.FullSmall].Since.IsZero() || got[envelope.FullDisk].Count != 2 {
+	if got := s.Refused(); !got[envelope.FullDisk].Since.IsZero() || got[envelope.FullSmall].Since.IsZero() || got[envelope.FullDisk].Count != 3 {
 		t.Errorf("with room on the disk again: %+v", got)
 	}
 	if err := st.Verify(ctx, func(p string) { t.Errorf("verify: %s", p) }); err != nil {

@@ -164,9 +164,6 @@ func (s *Spool) put(ctx context.Context, from noise.PublicKey, envs []*envelope.
 		return nil
 	}
 	outcomes, err := s.matchAndStore(ctx, arrivals)
-	if errors.Is(err, store.ErrDiskFull) {
-		outcomes, err = noRoom(len(arrivals)), nil
-	}
 	if err != nil {
 		return err
 	}
@@ -188,15 +185,6 @@ func (s *Spool) put(ctx context.Context, from noise.PublicKey, envs []*envelope.
 		}
 	}
 	return nil
-}
-
-// noRoom is what becomes of envelopes when the store takes nothing any more.
-func noRoom(n int) []envelope.Outcome {
-	outcomes := make([]envelope.Outcome, n)
-	for i := range outcomes {
-		outcomes[i].Full = envelope.FullDisk
-	}
-	return outcomes
 }
 
 func (s *Spool) matchAndStore(ctx context.Context, arrivals []envelope.Arrival) ([]envelope.Outcome, error) {

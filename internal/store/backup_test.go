@@ -47,7 +47,7 @@ func fillStore(t testing.TB, s *store.Store) (envs []*envelope.Envelope) {
 	must(s.PutPeer(ctx, noise.PublicKey{3}, []string{"node.example:9800"}, 5))
 	must(s.PutTagKeys(ctx, user, []envelope.TagKey{{Epoch: 3, Handle: envelope.Handle{1}}}))
 	must(s.PutCustody(ctx, noise.PublicKey{9}, []envelope.ID{envs[0].ID()}))
-	must(s.PutToken(ctx, 1, mesh.Token{4}, 5, passport.TimeOf(time.Now().Add(time.Hour))))
+	must(s.PutToken(ctx, 1, mesh.Token{4}, 5, passport.TimeOf(time.Unix(2_000_000_000, 0))))
 	_, err := s.FreshStamp(ctx, 2, noise.PublicKey{3}, 77)
 	must(err)
 	return envs

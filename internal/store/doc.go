@@ -14,6 +14,14 @@
 // Once a commit has failed nobody knows what reached the disk, so the store takes no
 // further write until it is opened again, [ErrFailed]; reading goes on.
 //
+// # When there is no room
+//
+// Two quotas bound the own users' envelopes, and once more those that are kept for others;
+// of these each neighbour may fill a share (quota.go). The free space of the disk is looked
+// at before each transaction (space.go). What finds no room is refused, [envelope.Full] or
+// [ErrDiskFull], before anything is written; what is stored is not touched, reading and
+// expiring go on, and so does writing as soon as there is room.
+//
 // # What it does not do
 //
 // It decides nothing: whether an envelope is acceptable and for whom it is comes from
@@ -24,5 +32,7 @@
 // # Format
 //
 // The keys and records are listed in keys.go. The record "schema" holds the number of
-// the format; a store of a later format is refused, [ErrNewer].
+// the format; a store of a later format is refused, [ErrNewer], one of an earlier format is
+// brought to this one when it is opened (migrate.go). [Store.Backup] and [Restore] have a
+// format of their own (backup.go).
 package store

@@ -19,7 +19,8 @@ const grace = 4 * time.Hour
 // PutEnvelopes stores what is not there yet, each envelope with its mailbox entries in
 // one transaction; the outcomes say for each whether it was new. One for which there is
 // no room, in its quota or on the disk, is left out, and its outcome says why; the others
-// go in. Matches of an envelope that is there already are added too. Nobody gets an
+// go in. Matches of an envelope that is there already are added too, unless the disk is so
+// full that its outcome says that. Nobody gets an
 // envelope twice: an entry is made once for a user and an envelope, whatever the handles.
 // If it fails, some may be stored.
 func (s *Store) PutEnvelopes(ctx context.Context, arrivals []envelope.Arrival) ([]envelope.Outcome, error) {
@@ -98,6 +99,11 @@ func (s *Store) putEnvelope(t *tx, in *incoming, members int) (o envelope.Outcom
 		return o, err
 	}
 	if old != nil {
+		if t.room == roomToEnd {
+			if changes, err := s.wouldChange(t, in, old); changes || err != nil {
+				return envelope.Outcome{Full: envelope.FullDisk}, err
+			}
+		}
 		return o, s.putAgain(t, in, old)
 	}
 	x := in.index
@@ -131,6 +137,23 @@ func (s *Store) isMine(t *tx, in *incoming) (bool, error) {
 	}
 	for _, m := range in.matches {
 		if _, ok, err := s.fits(t, &in.index, m); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+// wouldChange says whether an arrival adds anything to an envelope that is there.
+func (s *Store) wouldChange(t *tx, in *incoming, x *index) (bool, error) {
+	if in.index.own && !x.own {
+		return true, nil
+	}
+	for _, m := range in.matches {
+		known, err := t.has(numberKey(m.User, in.id))
+		if err != nil {
+			return false, err
+		}
+		if _, ok, err := s.fits(t, x, m); !known && ok || err != nil {
 			return ok, err
 		}
 	}

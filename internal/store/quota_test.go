@@ -157,16 +157,21 @@ func (m *accounts) step(t *testing.T, s *store.Store, r *rand.Rand, all *[]*enve
 	}
 	switch n := r.IntN(40); {
 	case n < 30 || len(*all) == 0:
-		e := storetest.NewEnvelope(r, r.IntN(4), storetest.Hour(1+r.IntN(6)))
-		if len(*all) > 0 && r.IntN(4) == 0 {
-			e = (*all)[r.IntN(len(*all))]
+		var arrivals []envelope.Arrival
+		var want []envelope.Outcome
+		for range 1 + r.IntN(4)/3*5 {
+			e := storetest.NewEnvelope(r, r.IntN(4), storetest.Hour(1+r.IntN(6)))
+			if len(*all) > 0 && r.IntN(4) == 0 {
+				e = (*all)[r.IntN(len(*all))]
+			}
+			*all = append(*all, e)
+			a := envelope.Arrival{Envelope: e, From: noise.PublicKey{byte(r.IntN(10))}, Matches: randomMatches(r)}
+			arrivals = append(arrivals, a)
+			want = append(want, m.put(a))
+			refused[want[len(want)-1].Full]++
 		}
-		*all = append(*all, e)
-		a := envelope.Arrival{Envelope: e, From: noise.PublicKey{byte(r.IntN(10))}, Matches: randomMatches(r)}
-		want := m.put(a)
-		refused[want.Full]++
-		if got := put(t, s, a); got[0] != want {
-			t.Errorf("outcome %+v, want %+v", got[0], want)
+		if got := put(t, s, arrivals...); !slices.Equal(got, want) {
+			t.Errorf("outcomes %+v, want %+v", got, want)
 		}
 	case n < 33:
 		id, x := (*all)[r.IntN(len(*all))].ID(), randomMatches(r)
@@ -333,6 +338,10 @@ func TestGrowthIsOfTheLastDay(t *testing.T) {
 	out := store.Usage{Own: store.Sizes{Small: day(1, small), Large: day(1, large)}, Relay: store.Sizes{Small: day(1, small)}}
 	if g.In != in || g.Out != out {
 		t.Errorf("in %+v\nwant %+v\nout %+v\nwant %+v", g.In, in, g.Out, out)
+	}
+	now = now.Add(24 * time.Hour)
+	if g, err := s.Growth(); err != nil || g != (store.Growth{}) {
+		t.Errorf("after a day without any: %+v (%v)", g, err)
 	}
 	if n := s.CountKind('z'); n > 26 {
 		t.Errorf("%d records of hours", n)
