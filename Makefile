@@ -11,7 +11,7 @@ TAGS = grpcnotrace
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 1m
 
-.PHONY: help build demo test race chaos powerloss bench fuzz generate lint release clean
+.PHONY: help build demo test chaos powerloss oracle bench fuzz generate lint release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ test: ## all tests, with the race detector
 
 chaos: ## real nodes and clients under faults (SEED=n, DURATION=5m, NODES=7, RACE=1; BREAK=ack-before-fsync, forget-custody, double-accept or early-expiry builds that in and finds it)
 	$(GO) run ./test/chaos/run -seed '$(SEED)' -duration '$(or $(DURATION),5m)' -nodes '$(or $(NODES),7)' -break '$(BREAK)' -race=$(if $(RACE),true,false)
+
+oracle: ## reconciliation against go-nostr's negentropy, in a module of its own
+	cd internal/reconcile/oracle && $(GO) test ./...
 
 powerloss: ## cut the power of stores, accounts and programs; needs root (ASMTP_SEED=n for other moments)
 	$(GO) test -count=1 -v ./test/powerloss/
