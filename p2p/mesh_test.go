@@ -121,6 +121,7 @@ type node struct {
 	now              func() time.Time // nil: time.Now
 	forgets          atomic.Bool      // says that it stores whatever it is asked for
 	puts             atomic.Int64     // envelopes that neighbours brought
+	looks            atomic.Int64     // ids that were looked for, since they were offered or missing
 }
 
 // glue joins a host with store and spool, as internal/node does, and rings.
@@ -132,6 +133,7 @@ type glue struct {
 }
 
 func (g glue) Missing(ids []envelope.ID) []envelope.ID {
+	g.n.looks.Add(int64(len(ids)))
 	if g.n.forgets.Load() {
 		return nil
 	}

@@ -2,6 +2,7 @@ package p2p_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -94,6 +95,22 @@ func TestPassportsAreUnitedOnConnect(t *testing.T) {
 			}
 		}
 		return true
+	})
+}
+
+// Who connects asks for the passports that only the other side has.
+func TestPassportsAreAskedFor(t *testing.T) {
+	m := newMesh(t)
+	a, b := m.node("a", false), m.node("b", true, func(n *node) { n.every = time.Hour }) // opens no session
+	var tips []*passport.Passport
+	for range 20 {
+		p := person(t).p
+		b.publish(p)
+		tips = append(tips, p)
+	}
+	m.connect(a, b)
+	m.bell.until(t, "a has all", func() bool {
+		return !slices.ContainsFunc(tips, func(p *passport.Passport) bool { return a.tip(p.ID()) != p.Tip() })
 	})
 }
 

@@ -174,28 +174,33 @@ func TestRefusedEnvelopesRest(t *testing.T) {
 	clock := new(clockwork)
 	a := m.node("a", false, func(n *node) { n.now = clock.now })
 	b := m.node("b", true, func(n *node) {
-		n.now, n.quotas = clock.now, store.Quotas{Small: 20 << 10, Large: 1 << 20}
+		n.now, n.quotas, n.every = clock.now, store.Quotas{Small: 20 << 10, Large: 1 << 20}, time.Hour
 	})
 	all := spread(t, 60)
 	a.keep(all)
 	m.connect(a, b)
 	m.bell.until(t, "b refuses", func() bool { return a.with(b).Refused > 0 })
 	a.settled(b, time.Time{})
-	m.bell.until(t, "all were offered", func() bool { return b.puts.Load() == 60 })
+	eventually(t, "all were offered", func() bool { return b.puts.Load() == 60 })
 	stored := 60 - len(b.store.Missing(ids(all)))
-	m.bell.until(t, "all refusals are known", func() bool { return a.with(b).Refused == 60-stored })
+	eventually(t, "all refusals are known", func() bool { return a.with(b).Refused == 60-stored })
 	if stored == 0 || stored == 60 {
 		t.Fatalf("b stored %d of 60", stored)
 	}
-	last := a.with(b).Last
+	last, looks := a.with(b).Last, b.looks.Load()
 	a.Reconcile(b.key.Public())
 	a.settled(b, last)
-	if again := a.with(b); again.Lacking != 60-stored || b.puts.Load() != 60 {
-		t.Errorf("%d lacking, %d were offered", again.Lacking, b.puts.Load())
+	if again := a.with(b); again.Lacking != 60-stored {
+		t.Errorf("%d lacking", again.Lacking)
+	}
+	a.submit(mail(t, 0, 1)) // what was found is offered in front of it
+	eventually(t, "new mail is offered", func() bool { return a.with(b).Refused == 60-stored+1 })
+	if got := b.looks.Load() - looks; got > 3 || b.puts.Load() > 62 {
+		t.Errorf("%d were offered", got)
 	}
 	clock.advance(61 * time.Minute)
 	a.Reconcile(b.key.Public())
-	m.bell.until(t, "they are offered again", func() bool { return b.puts.Load() > 60 })
+	eventually(t, "they are offered again", func() bool { return b.puts.Load() > 100 })
 }
 
 // Two nodes whose clocks are two hours apart, either way, end with the same set.
@@ -266,7 +271,7 @@ func TestOneWrongClockOfThreeIsNotOurs(t *testing.T) {
 // A round of its own reconciles what was stored meanwhile.
 func TestRoundsReconcile(t *testing.T) {
 	m := newMesh(t)
-	a, b := m.node("a", false, func(n *node) { n.every = 200 * time.Millisecond }), m.node("b", true)
+	a, b := m.node("a", false, func(n *node) { n.every = 200 * time.Millisecond }), m.node("b", true, func(n *node) { n.every = time.Hour })
 	m.connect(a, b)
 	a.settled(b, time.Time{})
 	late := spread(t, 5)
