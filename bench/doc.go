@@ -17,4 +17,9 @@
 // core for each end ours carries more, on a machine busy with other work the two
 // come out within a fifth of each other either way (compare the column of
 // processor time). At 1 KiB others are bound by a system call for each write.
+//
+// # What bounds the others
+//
+// docs/durability.md has the figures of submissions, of the way of a mail, of
+// reconciliation and of a node with a million envelopes, and says what bounds each.
 package bench
