@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"sync"
 	"syscall"
 
 	"github.com/asmtp/asmtp/noise"
@@ -24,52 +23,32 @@ const maxAnswer = 16 << 20
 type Client struct {
 	dir  string
 	http *http.Client
-
-	mu    sync.Mutex
-	first net.Conn // that of Dial, until the first request takes it
 }
 
 var _ Backend = (*Client)(nil)
 
-// Dial connects to the node that runs on the data folder dir. If none does, the
-// error is a [NotRunningError]; if this process may not, it wraps [ErrDenied].
+// Dial finds the node that runs on the data folder dir. If none does, the error is a
+// [NotRunningError]; if this process may not, it wraps [ErrDenied].
 func Dial(dir string) (*Client, error) {
-	c := &Client{dir: dir}
-	c.http = &http.Client{Transport: &http.Transport{
-		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return c.connect(ctx) },
-		IdleConnTimeout: idleTimeout,
-		MaxIdleConns:    2,
-	}}
-	// No context: connecting to a socket of this machine does not wait.
+	// Only to see that somebody listens: a node hangs up on who says nothing for long, and
+	// the first request may come late. No context, since connecting to a socket of this
+	// machine does not wait.
 	conn, err := dial(context.Background(), dir)
 	if err != nil {
 		return nil, err
 	}
-	c.first = conn
-	return c, nil
+	conn.Close()
+	return &Client{dir: dir, http: &http.Client{Transport: &http.Transport{
+		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, dir) },
+		IdleConnTimeout: idleTimeout / 2,
+		MaxIdleConns:    2,
+	}}}, nil
 }
 
 // Close closes the connections.
 func (c *Client) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.first != nil {
-		c.first.Close()
-		c.first = nil
-	}
 	c.http.CloseIdleConnections()
 	return nil
-}
-
-func (c *Client) connect(ctx context.Context) (net.Conn, error) {
-	c.mu.Lock()
-	conn := c.first
-	c.first = nil
-	c.mu.Unlock()
-	if conn != nil {
-		return conn, nil
-	}
-	return dial(ctx, c.dir)
 }
 
 func dial(ctx context.Context, dir string) (conn net.Conn, err error) {

@@ -263,6 +263,42 @@ func TestNodeThatEndsBetweenTwoCallsIsNamedAsSuch(t *testing.T) {
 	}
 }
 
+// hangUp closes the first connection as soon as it comes.
+type hangUp struct {
+	net.Listener
+	hung bool
+}
+
+func (l *hangUp) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil && !l.hung {
+		l.hung = true
+		c.Close()
+		return l.Listener.Accept()
+	}
+	return c, err
+}
+
+// A node hangs up on who says nothing for long; a client that waits before its first call,
+// such as one that asks for a password, is answered all the same.
+func TestFirstCallMayComeLate(t *testing.T) {
+	dir := t.TempDir()
+	ln, err := control.Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- control.Serve(ctx, &hangUp{Listener: ln}, &node{}, control.ServerOptions{}) }()
+	if _, err := dial(t, dir).PeerList(t.Context()); err != nil {
+		t.Error(err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // leaveSocket leaves in dir what a killed node leaves.
 func leaveSocket(t *testing.T, dir string) {
 	t.Helper()

@@ -76,11 +76,16 @@ func TestBackupWithoutItsEndIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
+	c := dial(t, dir)
+	probe, err := ln.Accept() // that of Dial
+	if err != nil {
+		t.Fatal(err)
+	}
+	probe.Close()
 	served := make(chan error, 1)
 	go func() {
 		served <- answerOnce(ln, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
 	}()
-	c := dial(t, dir)
 	if err := c.StoreBackup(t.Context(), io.Discard); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("error %v, want ErrUnexpectedEOF", err)
 	}

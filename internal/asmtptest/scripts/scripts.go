@@ -55,7 +55,7 @@ func Main(m *testing.M) int {
 // testscript's commands it may use:
 //
 //	node NAME [ARGS]        start "asmtpd up --data NAME --listen 127.0.0.1:0 ARGS", wait until it answers
-//	shutdown NAME           end that node cleanly (testscript has a "stop" that ends the script)
+//	halt NAME               end that node cleanly (testscript has a "stop" that ends the script)
 //	kill9 NAME              end it by SIGKILL
 //	log NAME REGEXP         wait until that node has printed this on stderr; with ! it has not so far
 //	hangup NAME             send it SIGHUP
@@ -83,15 +83,15 @@ func Run(t *testing.T, dir string) {
 			return os.Mkdir(home, 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"node":     cmdNode,
-			"shutdown": cmdStop,
-			"kill9":    cmdKill,
-			"log":      cmdLog,
-			"hangup":   cmdHangup,
-			"capture":  cmdCapture,
-			"field":    cmdField,
-			"until":    cmdUntil,
-			"nowhere":  cmdNowhere,
+			"node":    cmdNode,
+			"halt":    cmdHalt,
+			"kill9":   cmdKill,
+			"log":     cmdLog,
+			"hangup":  cmdHangup,
+			"capture": cmdCapture,
+			"field":   cmdField,
+			"until":   cmdUntil,
+			"nowhere": cmdNowhere,
 		},
 	})
 }
@@ -199,9 +199,9 @@ func end(ts *testscript.TestScript, name string, signal os.Signal) error {
 	}
 }
 
-func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: shutdown NAME")
+		ts.Fatalf("usage: halt NAME")
 	}
 	if err := end(ts, args[0], syscall.SIGTERM); err != nil {
 		ts.Fatalf("node %s did not end cleanly: %v", args[0], err)
