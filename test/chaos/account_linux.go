@@ -44,7 +44,7 @@ func (a *account) cli(limit time.Duration, stdin []byte, args ...string) result 
 
 // must is cli for what has to succeed while the world is made.
 func (a *account) must(args ...string) ([]byte, error) {
-	res := a.cli(patience, nil, args...)
+	res := a.cli(longPatience, nil, args...)
 	if res.code != 0 {
 		return nil, fmt.Errorf("asmtp-cli %v of %s: exit code %d: %s", args, a.name, res.code, res.text)
 	}

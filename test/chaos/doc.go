@@ -17,9 +17,9 @@
 // between clients and a node, are cut in one direction or both, also under open
 // connections, delayed, slowed, reset; the mesh is partitioned; clocks are off by up to
 // two hours and jump forward by hours; disks of two nodes are full for a while; accounts
-// are put back to an older copy. Between two and four times as many envelopes as the mails
-// need are handed in by probes, clients of a few lines that know to the millisecond what a
-// node confirmed.
+// are put back to an older copy. One node has quotas of a few MiB. Beside the mails, probes
+// hand in envelopes that nobody can open, about as many: clients of a few lines that know to
+// the millisecond what a node confirmed.
 //
 // # Duplicates and order
 //
@@ -37,7 +37,10 @@
 // All runs on one machine with one kernel, over loopback and in IPv4. Every node is
 // honest; lying peers are tested in package p2p. Clocks jump forward, never back, except
 // for the skew of one process. Passports do not change while mail flows, and no device is
-// removed. What came and went between two looks was not seen. A store is opened by the
+// removed. After an account was put back, its node is told to forget the device's stamps, and
+// what the node answered before that is not sent to it again, since it may be answered. A
+// disk is filled down to 1 MiB, by a file that is there at once; a program that takes the last
+// byte while the node writes may still end it. What came and went between two looks was not seen. A store is opened by the
 // harness at a checkpoint and so recovered by it, before its node sees it again; nodes
 // that are killed at other times recover by themselves.
 package chaos

@@ -124,7 +124,7 @@ func (n *node) join(ctx context.Context, line string) error {
 // whole waits until every node is connected to every other.
 func (r *run) whole(ctx context.Context) error {
 	for _, n := range r.nodes {
-		if err := n.until(ctx, 90*time.Second, func(s *control.Status) bool { return connected(s) >= len(r.nodes)-1 }); err != nil {
+		if err := n.until(ctx, 3*time.Minute, func(s *control.Status) bool { return connected(s) >= len(r.nodes)-1 }); err != nil {
 			return err
 		}
 	}
