@@ -34,13 +34,13 @@
 // # What it does not show
 //
 // SIGKILL leaves the page cache, so nothing here speaks of power loss; test/powerloss does.
-// All runs on one machine with one kernel, over loopback and in IPv4. Every node is
-// honest; lying peers are tested in package p2p. Clocks jump forward, never back, except
-// for the skew of one process. Passports do not change while mail flows, and no device is
-// removed. After an account was put back, its node is told to forget the device's stamps, and
-// what the node answered before that is not sent to it again, since it may be answered. A
-// disk is filled down to 1 MiB, by a file that is there at once; a program that takes the last
-// byte while the node writes may still end it. What came and went between two looks was not seen. A store is opened by the
-// harness at a checkpoint and so recovered by it, before its node sees it again; nodes
-// that are killed at other times recover by themselves.
+// All runs on one machine with one kernel, over loopback and in IPv4. Every node is honest;
+// lying peers are tested in package p2p. Clocks jump forward, never back, except for the skew
+// of one process. Passports do not change while mail flows, and no device is removed. After an
+// account was put back, its node is told to forget the device's stamps, and what the node
+// answered before that is not sent to it again, since it may be answered. A disk is filled
+// down to 1 MiB, by a file that is there at once; a program that takes the last byte while the
+// node writes may still end it. What came and went between two looks was not seen. A store is
+// opened by the harness at a checkpoint and so recovered by it, before its node sees it again;
+// nodes that are killed at other times recover by themselves.
 package chaos
