@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -43,9 +44,15 @@ func (s *Store) FreshStamp(ctx context.Context, kind byte, peer noise.PublicKey,
 }
 
 // addStamp returns the record with the stamp in its place, and false if the stamp is
-// in it or below a full one.
+// in it or below a full one. The first stamp after all were forgotten fills the record.
 func addStamp(b []byte, stamp uint64) ([]byte, bool) {
 	seen := make([]uint64, 0, stampWindow+1)
+	if bytes.Equal(b, forgotten) {
+		for n := min(stamp, stampWindow); n > 1; n-- {
+			seen = append(seen, stamp-n+1)
+		}
+		b = nil
+	}
 	for ; len(b) > 0; b = b[8:] {
 		seen = append(seen, binary.BigEndian.Uint64(b))
 	}
