@@ -61,23 +61,23 @@ func (a *Account) watchList(ctx context.Context, node noise.PublicKey) (*watched
 
 // count takes in how many members hold an envelope. If by that the number of those
 // that hold all of what it belongs to is known and another than before, it returns that.
-func (w *watched) count(id envelope.ID, holders int) (c carried, held int, changed bool) {
-	c, ok := w.of[id]
+func (w *watched) count(id envelope.ID, holders int) (c custodyChange, changed bool) {
+	what, ok := w.of[id]
 	if !ok {
-		return c, 0, false
+		return c, false
 	}
-	w.parts[c][id] = holders
-	held = holders
-	for _, n := range w.parts[c] {
+	w.parts[what][id] = holders
+	held := holders
+	for _, n := range w.parts[what] {
 		if held = min(held, n); n < 0 {
-			return c, 0, false
+			return c, false
 		}
 	}
-	if held == w.held[c] {
-		return c, held, false
+	if held == w.held[what] {
+		return c, false
 	}
-	w.held[c] = held
-	return c, held, true
+	w.held[what] = held
+	return custodyChange{what, id, held}, true
 }
 
 const (
@@ -90,6 +90,7 @@ const (
 // custodyChange is how many members hold all of something, as a node says now.
 type custodyChange struct {
 	carried
+	id   envelope.ID // of one of its envelopes: it may be sealed anew meanwhile
 	held int
 }
 
@@ -104,12 +105,12 @@ func (s *session) watchCustody(ctx context.Context, w *watched, ids []envelope.I
 	g.Go(func() error {
 		defer close(changes)
 		return s.c.WatchCustody(ctx, ids, follow, func(id envelope.ID, holders int) error {
-			c, held, changed := w.count(id, holders)
+			c, changed := w.count(id, holders)
 			if !changed {
 				return nil
 			}
 			select {
-			case changes <- custodyChange{c, held}:
+			case changes <- c:
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
@@ -153,27 +154,34 @@ func (s *session) noteCustody(ctx context.Context, changes <-chan custodyChange)
 }
 
 // setHeld keeps what a node says about a mail; receipts are done with once another
-// member has them. Nodes may name the same members, so the largest number counts.
+// member has them. Nodes may name the same members, so the largest number counts. What is
+// said of envelopes that are not on their way any more says nothing; the row of receipts
+// may be that of others by now.
 func (a *Account) setHeld(ctx context.Context, tx *sql.Tx, node noise.PublicKey, c custodyChange) error {
 	if c.receipt {
 		if c.held == 0 {
 			return nil
 		}
-		_, err := tx.ExecContext(ctx, "DELETE FROM batches WHERE n = ?", c.n)
+		_, err := tx.ExecContext(ctx, "DELETE FROM batches WHERE n = ? AND id = ?", c.n, c.id[:])
 		return err
 	}
-	_, err := tx.ExecContext(ctx, "INSERT INTO custody VALUES (?, ?, ?) ON CONFLICT (outgoing, node) DO UPDATE SET held = excluded.held", c.n, node[:], c.held)
+	r, err := tx.ExecContext(ctx, `INSERT INTO custody SELECT outgoing, ?, ? FROM outparts WHERE outgoing = ? AND id = ?
+		ON CONFLICT (outgoing, node) DO UPDATE SET held = excluded.held`, node[:], c.held, c.n, c.id[:])
 	if err != nil {
 		return fmt.Errorf("custody of a mail: %w", err)
 	}
-	return a.recount(ctx, tx, c.n)
+	if n, err := r.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	return a.recount(ctx, tx, c.n, "a member no longer has it")
 }
 
 // heldByNone is why a mail that was held is not any more.
-const heldByNone = "no other member has it any more; it is handed on again"
+const heldByNone = "no other member is known to have it any more; it is handed on again"
 
-// recount makes the number of holders what the nodes say. The state stays.
-func (a *Account) recount(ctx context.Context, tx *sql.Tx, out int64) error {
+// recount makes the number of holders what the nodes say; fewer says why there may be
+// fewer. The state stays.
+func (a *Account) recount(ctx context.Context, tx *sql.Tx, out int64, fewer string) error {
 	var held int
 	if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(held), 0) FROM custody WHERE outgoing = ?", out).Scan(&held); err != nil {
 		return fmt.Errorf("custody of a mail: %w", err)
@@ -184,10 +192,10 @@ func (a *Account) recount(ctx context.Context, tx *sql.Tx, out int64) error {
 	}
 	reason, note := "", "stored by other members of the mesh"
 	if held < had {
-		note = fmt.Sprintf("a member no longer has it; %d hold it", held)
+		note = fmt.Sprintf("%s; %d hold it", fewer, held)
 	}
 	if held == 0 {
-		reason, note = heldByNone, "a member no longer has it; none holds it"
+		reason, note = heldByNone, fewer+"; none holds it"
 	}
 	switch {
 	case s == Accepted && held == 0, s == Queued:

@@ -3,7 +3,9 @@ package account_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/asmtp/asmtp/envelope"
 	"github.com/asmtp/asmtp/internal/account"
 	"github.com/asmtp/asmtp/passport"
 )
@@ -29,7 +31,7 @@ func TestHoldersMayBecomeFewer(t *testing.T) {
 			t.Fatalf("history ends with %+v, want %v by %d", last, s, held)
 		}
 	}
-	const none = "no other member has it any more; it is handed on again"
+	const none = "no other member is known to have it any more; it is handed on again"
 	say(1, 3) // before the node confirmed it, this is no news
 	if o := state(t, alice, id); o.State != account.Queued {
 		t.Fatalf("mail is %v", o.State)
@@ -71,6 +73,94 @@ func TestHoldersMayBecomeFewer(t *testing.T) {
 	say(1, 5)
 	if o := state(t, alice, id); o.State != account.Delivered || o.Held != 4 {
 		t.Errorf("mail is %v by %d", o.State, o.Held)
+	}
+}
+
+// What a node says about envelopes that were replaced meanwhile is no news of those that
+// are on their way now.
+func TestCustodyOfOldEnvelopes(t *testing.T) {
+	c := new(clock)
+	n := startNode(t, c)
+	alice, bob := create(t, c, "alice"), create(t, c, "bob")
+	join(t, n, alice)
+	exchange(t, alice, bob)
+	id := send(t, alice, account.Draft{To: []string{"bob"}, Lifetime: 60 * day})
+	sync1(t, alice)
+	old := state(t, alice, id).Envelopes[0]
+	w, err := alice.Watch(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealedAnew(t, c, alice, id)
+	if err := w.Say(t.Context(), old, 3); err != nil {
+		t.Fatal(err)
+	}
+	if o := wantState(t, alice, id, account.Accepted); o.Held != 0 {
+		t.Errorf("held by %d, which have other envelopes", o.Held)
+	}
+}
+
+// A member that has receipts of before says nothing of those that wait now, even if their
+// row has the same number.
+func TestCustodyOfOldReceipts(t *testing.T) {
+	alice, bob := offline(t, nil)
+	first := send(t, alice, account.Draft{To: []string{"bob"}})
+	take(t, bob, envelopes(t, alice, first)...)
+	old := receipts(t, bob)
+	handedOver(t, bob)
+	watching := make([]*account.Watching, 2)
+	for i := range watching {
+		w, err := bob.Watch(t.Context(), byte(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		watching[i] = w
+	}
+	e, err := envelope.Parse(old[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := watching[0].Say(t.Context(), e.ID(), 1); err != nil {
+		t.Fatal(err)
+	}
+	second := send(t, alice, account.Draft{To: []string{"bob"}})
+	take(t, bob, envelopes(t, alice, second)...)
+	fresh := receipts(t, bob)
+	if err := watching[1].Say(t.Context(), e.ID(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if list := receipts(t, bob); len(fresh) != 1 || len(list) != 1 {
+		t.Fatalf("%d receipts wait, want the second mail's", len(list))
+	}
+}
+
+// Members of which only a node told that was removed do not count any more.
+func TestHoldersOfRemovedNode(t *testing.T) {
+	n := startNode(t, nil)
+	alice, bob := create(t, nil, "alice"), create(t, nil, "bob")
+	join(t, n, alice)
+	exchange(t, alice, bob)
+	id := send(t, alice, account.Draft{To: []string{"bob"}})
+	sync1(t, alice)
+	key := n.ID()
+	if err := alice.Exec(t.Context(), "INSERT OR REPLACE INTO custody SELECT n, ?, 5 FROM outgoing", key[:]); err != nil {
+		t.Fatal(err)
+	}
+	if err := alice.SetHeld(t.Context(), id, 2, 2); err != nil {
+		t.Fatal(err)
+	}
+	if o := wantState(t, alice, id, account.Held); o.Held != 5 {
+		t.Fatalf("held by %d, want 5", o.Held)
+	}
+	if _, err := alice.RemoveNode(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	o := wantState(t, alice, id, account.Held)
+	if o.Held != 2 {
+		t.Errorf("held by %d, want the 2 of the node that is left", o.Held)
+	}
+	if o.Next.After(time.Now()) {
+		t.Errorf("the mail that the removed node took is due at %v, want now", o.Next)
 	}
 }
 

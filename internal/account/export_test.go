@@ -146,11 +146,34 @@ func (a *Account) Columns(ctx context.Context) (map[string]bool, error) {
 func (a *Account) SetHeld(ctx context.Context, id MailID, node byte, held int) error {
 	return a.write(ctx, func(tx *sql.Tx) error {
 		c := custodyChange{held: held}
-		if err := tx.QueryRowContext(ctx, "SELECT n FROM outgoing WHERE mail_id = ?", id[:]).Scan(&c.n); err != nil {
+		if err := tx.QueryRowContext(ctx, "SELECT o.n, p.id FROM outgoing o JOIN outparts p ON p.outgoing = o.n WHERE o.mail_id = ?", id[:]).Scan(&c.n, into{c.id[:]}); err != nil {
 			return err
 		}
 		return a.setHeld(ctx, tx, noise.PublicKey{node}, c)
 	})
+}
+
+// Watching is what one node was asked about, as of some time.
+type Watching struct {
+	a    *Account
+	node noise.PublicKey
+	w    *watched
+}
+
+// Watch asks a node about all that is on its way.
+func (a *Account) Watch(ctx context.Context, node byte) (*Watching, error) {
+	key := noise.PublicKey{node}
+	w, _, err := a.watchList(ctx, key)
+	return &Watching{a, key, w}, err
+}
+
+// Say takes in what the node says about an envelope.
+func (w *Watching) Say(ctx context.Context, id envelope.ID, holders int) error {
+	c, changed := w.w.count(id, holders)
+	if !changed {
+		return nil
+	}
+	return w.a.write(ctx, func(tx *sql.Tx) error { return w.a.setHeld(ctx, tx, w.node, c) })
 }
 
 // Expires returns the end of a mail's envelopes.

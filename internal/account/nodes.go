@@ -90,13 +90,46 @@ func (a *Account) RemoveNode(ctx context.Context, key noise.PublicKey) (told boo
 		if _, err := tx.ExecContext(ctx, "DELETE FROM nodes WHERE key = ?", key[:]); err != nil {
 			return err
 		}
-		for _, table := range []string{"tagkeys", "acks", "custody"} {
+		for _, table := range []string{"tagkeys", "acks"} {
 			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE node = ?", key[:]); err != nil {
 				return err
 			}
 		}
+		if err := a.forgetHolders(ctx, tx, key); err != nil {
+			return err
+		}
+		// Perhaps nobody else has what it took.
+		if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET next = 0 WHERE state IN (?, ?, ?)", Queued, Accepted, Held); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE batches SET next = 0"); err != nil {
+			return err
+		}
 		return bumpPeers(ctx, tx)
 	})
+}
+
+// forgetHolders drops what a node said about custody.
+func (a *Account) forgetHolders(ctx context.Context, tx *sql.Tx, node noise.PublicKey) error {
+	var list []int64
+	err := each(ctx, tx, "SELECT outgoing FROM custody WHERE node = ? AND held > 0", []any{node[:]}, func(rows *sql.Rows) error {
+		var n int64
+		err := rows.Scan(&n)
+		list = append(list, n)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "DELETE FROM custody WHERE node = ?", node[:]); err != nil {
+		return err
+	}
+	for _, n := range list {
+		if err := a.recount(ctx, tx, n, "the node that said so was removed"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sayGoodbye takes this device's tag keys from a node.
