@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/asmtp/asmtp/noise"
@@ -35,6 +36,8 @@ type Account struct {
 		sync.Mutex
 		c chan struct{} // closed at the next change
 	}
+
+	completed atomic.Int64 // how many mails were complete since the account was opened
 
 	cache cache
 }

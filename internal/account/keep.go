@@ -49,8 +49,12 @@ func (a *Account) openKept(ctx context.Context) ([]Summary, error) {
 	err = a.write(ctx, func(tx *sql.Tx) error {
 		t = taken{}
 		for _, r := range known {
+			held := len(t.held)
 			if err := a.takePart(ctx, tx, o, r, &t); err != nil {
 				return err
+			}
+			if len(t.held) > held {
+				continue // it stays
 			}
 			id := r.env.ID()
 			if _, err := tx.ExecContext(ctx, "DELETE FROM kept WHERE id = ?", id[:]); err != nil {

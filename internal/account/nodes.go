@@ -70,8 +70,9 @@ func (a *Account) FindNode(ctx context.Context, who string) (NodeInfo, error) {
 // forgetTimeout bounds how long RemoveNode tries to reach the node.
 const forgetTimeout = 5 * time.Second
 
-// RemoveNode forgets a node, and tells it to recognise this user's mail no more. told is
-// false if it could not be reached: then it goes on for as long as its keys are good.
+// RemoveNode takes in what a node has, forgets it, and tells it to recognise this user's
+// mail no more. told is false if it could not be reached: then it goes on for as long as
+// its keys are good.
 func (a *Account) RemoveNode(ctx context.Context, key noise.PublicKey) (told bool, err error) {
 	var n Node
 	err = a.db.QueryRowContext(ctx, "SELECT key, address FROM nodes WHERE key = ? AND position IS NOT NULL", key[:]).Scan(into{n.Key[:]}, &n.Address)
@@ -94,6 +95,9 @@ func (a *Account) RemoveNode(ctx context.Context, key noise.PublicKey) (told boo
 			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE node = ?", key[:]); err != nil {
 				return err
 			}
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM meta WHERE key = ?", heldKey(key)); err != nil {
+			return err
 		}
 		if err := a.forgetHolders(ctx, tx, key); err != nil {
 			return err
@@ -132,15 +136,18 @@ func (a *Account) forgetHolders(ctx context.Context, tx *sql.Tx, node noise.Publ
 	return nil
 }
 
-// sayGoodbye takes this device's tag keys from a node.
+// sayGoodbye takes in the mail that a node has, and this device's tag keys from it.
 func (a *Account) sayGoodbye(ctx context.Context, n Node) error {
-	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
+	reaching, cancel := context.WithTimeout(ctx, forgetTimeout)
 	defer cancel()
-	s, err := newExchange(a, SyncOptions{}).dial(ctx, n)
+	s, err := newExchange(a, SyncOptions{}).dial(reaching, n)
 	if err != nil {
 		return err
 	}
 	defer s.c.Close()
+	if err := s.receive(ctx, false, func() {}); err != nil {
+		return err
+	}
 	var handles []envelope.Handle
 	err = each(ctx, a.db, "SELECT handle FROM tagkeys WHERE node = ?", []any{n.Key[:]}, func(rows *sql.Rows) error {
 		var h envelope.Handle

@@ -274,6 +274,20 @@ func TestRemovedNodeForgets(t *testing.T) {
 	wantError(t, err, account.ErrNotFound)
 }
 
+// Mail that only waits on a node comes in before the node is removed.
+func TestRemovedNodeGivesItsMail(t *testing.T) {
+	n, alice, bob := pair(t, nil)
+	sync1(t, bob)
+	send(t, alice, account.Draft{To: []string{"bob"}, Text: "x"})
+	sync1(t, alice)
+	if told, err := bob.RemoveNode(t.Context(), n.ID()); err != nil || !told {
+		t.Fatalf("removed: told %v, %v", told, err)
+	}
+	if list := inboxOf(t, bob); len(list) != 1 {
+		t.Errorf("the inbox has %d mails, want the one that waited", len(list))
+	}
+}
+
 // While following, a node that comes back is used again, a node that is added is used
 // too, and the other works all the time.
 func TestFollowSeveralNodes(t *testing.T) {

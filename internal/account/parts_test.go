@@ -276,9 +276,11 @@ func TestHostileParts(t *testing.T) {
 	}
 }
 
-// Mails that stay incomplete are bounded in number.
+// Mails that stay incomplete are bounded in number. Those that got no part for a day give
+// way; a mail of one part always finds room.
 func TestIncompleteBounded(t *testing.T) {
-	alice, bob := offline(t, nil)
+	c := new(clock)
+	alice, bob := offline(t, c)
 	for range 20 {
 		id := send(t, alice, account.Draft{To: []string{"bob"}, Attachments: []account.Attachment{attachment("f", randomBytes(t, 100_000))}})
 		take(t, bob, envelopes(t, alice, id)[0])
@@ -286,6 +288,20 @@ func TestIncompleteBounded(t *testing.T) {
 	n, err := bob.Count(t.Context(), "SELECT count(*) FROM mails WHERE id IS NULL")
 	if err != nil || n != 16 {
 		t.Errorf("%d incomplete mails are kept (%v), want 16", n, err)
+	}
+	if got := take(t, bob, envelopes(t, alice, send(t, alice, account.Draft{To: []string{"bob"}, Text: "x"}))...); len(got) != 1 {
+		t.Error("a mail of one part was not taken")
+	}
+	id := send(t, alice, account.Draft{To: []string{"bob"}, Attachments: []account.Attachment{attachment("f", randomBytes(t, 100_000))}})
+	if got := take(t, bob, envelopes(t, alice, id)...); len(got) != 0 {
+		t.Error("a mail was taken for which there is no room")
+	}
+	c.Add(25 * time.Hour)
+	if got := take(t, bob, envelopes(t, alice, id)...); len(got) != 1 {
+		t.Error("old incomplete mails did not give way")
+	}
+	if n, err := bob.Count(t.Context(), "SELECT count(*) FROM mails WHERE id IS NULL"); err != nil || n != 15 {
+		t.Errorf("%d incomplete mails are kept (%v), want 15", n, err)
 	}
 }
 

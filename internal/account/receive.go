@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
@@ -19,6 +20,8 @@ import (
 const (
 	// maxIncomplete is how many mails of one sender may be incomplete at a time.
 	maxIncomplete = 16
+	// staleAfter is how long after its last part an incomplete mail may have to give way.
+	staleAfter = 24 * time.Hour
 	// seenFor is how long after the end of its last envelope a mail is still known, so
 	// that it is not shown again. No node keeps an envelope that long.
 	seenFor = 60 * 24 * time.Hour
@@ -40,7 +43,8 @@ type opened struct {
 	with    *pair
 	part    *envelope.Part
 	env     *envelope.Envelope
-	newer   bool // keep it for a newer program
+	newer   bool   // keep it for a newer program
+	number  uint64 // in the node's mailbox
 }
 
 // opener opens envelopes with the pairs of all peers.
@@ -113,7 +117,7 @@ func (o *opener) open(d delivery) *opened {
 		return nil
 	}
 	part, err := p.sealer.Open(e, p.in)
-	r := &opened{from: o.peers[p.peer], certain: !p.tainted, with: p, part: part, env: e}
+	r := &opened{from: o.peers[p.peer], certain: !p.tainted, with: p, part: part, env: e, number: d.number}
 	switch {
 	case errors.Is(err, envelope.ErrNewer):
 		r.newer = true
@@ -138,8 +142,9 @@ func (o *opener) byTag(e *envelope.Envelope) *pair {
 // taken is what came of a batch of deliveries.
 type taken struct {
 	mails        []Summary
-	fetchChains  bool // somebody sealed with a passport newer than the known one
-	publishChain bool // somebody does not know the own passport's newest block
+	held         []uint64 // deliveries for which there is no room now, see holdBack
+	fetchChains  bool     // somebody sealed with a passport newer than the known one
+	publishChain bool     // somebody does not know the own passport's newest block
 }
 
 // take stores a batch of deliveries in one transaction, with the numbers that may then
@@ -161,9 +166,15 @@ func (a *Account) take(ctx context.Context, o *opener, node noise.PublicKey, gen
 		}
 		gen := binary.BigEndian.AppendUint64(nil, generation)
 		for _, d := range batch {
+			if slices.Contains(t.held, d.number) {
+				continue
+			}
 			if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO acks VALUES (?, ?, ?)", node[:], gen, int64(d.number)); err != nil {
 				return err
 			}
+		}
+		if err := a.holdBack(ctx, tx, node, gen, t.held); err != nil {
+			return err
 		}
 		last := int64(batch[len(batch)-1].number)
 		_, err := tx.ExecContext(ctx, `UPDATE nodes SET number = CASE WHEN generation = ?1 THEN max(number, ?2) ELSE ?2 END, generation = ?1 WHERE key = ?3`, gen, last, node[:])
@@ -187,7 +198,7 @@ func (a *Account) takePart(ctx context.Context, tx *sql.Tx, o *opener, r *opened
 	case envelope.KindReceipt:
 		return a.takeReceipts(ctx, tx, r)
 	case envelope.KindMail:
-		s, err := a.takeMail(ctx, tx, o, r)
+		s, err := a.takeMail(ctx, tx, o, r, t)
 		if s != nil {
 			t.mails = append(t.mails, *s)
 		}
@@ -251,7 +262,7 @@ func (a *Account) takeReceipt(ctx context.Context, tx *sql.Tx, from *peer, r env
 }
 
 // takeMail stores a part of a mail and, if it was the last that was missing, the mail.
-func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened) (*Summary, error) {
+func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened, t *taken) (*Summary, error) {
 	p := r.part
 	seen, err := a.takenBefore(ctx, tx, r)
 	if err != nil {
@@ -268,6 +279,10 @@ func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened
 		return nil, a.refuse(ctx, tx, r, 0)
 	}
 	mail, have, err := a.partialMail(ctx, tx, r, limit)
+	if errors.Is(err, errNoRoom) {
+		t.held = append(t.held, r.number)
+		return nil, nil
+	}
 	if err != nil || mail == 0 {
 		return nil, err
 	}
@@ -279,7 +294,7 @@ func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened
 	if err != nil || fresh == 0 {
 		return nil, err
 	}
-	if _, err := tx.ExecContext(ctx, "UPDATE mails SET have = have + 1, certain = min(certain, ?) WHERE n = ?", r.certain, mail); err != nil {
+	if _, err := tx.ExecContext(ctx, "UPDATE mails SET have = have + 1, certain = min(certain, ?), received = ? WHERE n = ?", r.certain, millis(a.now()), mail); err != nil {
 		return nil, err
 	}
 	if have+1 < int(p.Count) {
@@ -288,8 +303,11 @@ func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened
 	return a.completeMail(ctx, tx, o, r, mail, limit)
 }
 
+// errNoRoom says that too many mails of a sender are incomplete.
+var errNoRoom = errors.New("too many incomplete mails")
+
 // partialMail returns the row of the incomplete mail that a part belongs to, made if
-// there is none; 0 if the part contradicts the others.
+// there is none; 0 if the part contradicts the others; errNoRoom if it has to wait.
 func (a *Account) partialMail(ctx context.Context, tx *sql.Tx, r *opened, limit int64) (mail int64, have int, err error) {
 	p, from := r.part, r.from.id
 	first := *p
@@ -305,8 +323,10 @@ func (a *Account) partialMail(ctx context.Context, tx *sql.Tx, r *opened, limit 
 	if !errors.Is(err, sql.ErrNoRows) {
 		return 0, 0, err
 	}
-	if err := dropOldIncomplete(ctx, tx, from, 2*limit-int64(p.Total)); err != nil {
-		return 0, 0, err
+	if p.Count > 1 {
+		if err := a.makeRoom(ctx, tx, from, 2*limit-int64(p.Total)); err != nil {
+			return 0, 0, err
+		}
 	}
 	res, err := tx.ExecContext(ctx, `INSERT INTO mails (folder, sender, mail_id, body_hash, flags, total, count, have, certain, received)
 		VALUES (?, ?, ?, ?, ?, ?, ?, 0, 1, ?)`, inbox, from[:], p.MailID[:], p.BodyHash[:], p.Flags, p.Total, p.Count, millis(a.now()))
@@ -317,26 +337,27 @@ func (a *Account) partialMail(ctx context.Context, tx *sql.Tx, r *opened, limit 
 	return mail, 0, err
 }
 
-// dropOldIncomplete makes room for one more incomplete mail of a sender: at most
-// maxIncomplete in all, and of those that are there at most the given bytes. No
-// receipt goes out for what is dropped, so the sender sends it again.
-func dropOldIncomplete(ctx context.Context, tx *sql.Tx, sender passport.ID, room int64) error {
-	var drop []int64
-	var count, size int64
-	err := each(ctx, tx, "SELECT n, total FROM mails WHERE folder = ? AND sender = ? AND id IS NULL ORDER BY received DESC, n DESC", []any{inbox, sender[:]}, func(rows *sql.Rows) error {
-		var n, total int64
-		if err := rows.Scan(&n, &total); err != nil {
-			return err
-		}
-		if count, size = count+1, size+total; count >= maxIncomplete || size > room {
-			drop = append(drop, n)
-		}
-		return nil
+// makeRoom sees to it that one more mail of a sender can be incomplete: at most
+// maxIncomplete in all, and of those that are there at most the given bytes. Those that
+// got no part for long give way, since no receipt goes out for them and the sender sends
+// them again; else it is errNoRoom.
+func (a *Account) makeRoom(ctx context.Context, tx *sql.Tx, sender passport.ID, room int64) error {
+	type incomplete struct{ n, total, last int64 }
+	var list []incomplete
+	var size int64
+	err := each(ctx, tx, "SELECT n, total, received FROM mails WHERE folder = ? AND sender = ? AND id IS NULL ORDER BY received, n", []any{inbox, sender[:]}, func(rows *sql.Rows) error {
+		var m incomplete
+		err := rows.Scan(&m.n, &m.total, &m.last)
+		list, size = append(list, m), size+m.total
+		return err
 	})
-	for _, n := range drop {
-		if err == nil {
-			_, err = tx.ExecContext(ctx, "DELETE FROM mails WHERE n = ?", n)
+	stale := millis(a.now().Add(-staleAfter))
+	for err == nil && (len(list) >= maxIncomplete || size > room) {
+		if list[0].last > stale {
+			return errNoRoom
 		}
+		_, err = tx.ExecContext(ctx, "DELETE FROM mails WHERE n = ?", list[0].n)
+		list, size = list[1:], size-list[0].total
 	}
 	return err
 }
@@ -366,6 +387,7 @@ func (a *Account) completeMail(ctx context.Context, tx *sql.Tx, o *opener, r *op
 		return nil, err
 	}
 	now := a.now()
+	a.completed.Add(1)
 	id, err := freeID(ctx, tx, p.MailID)
 	if err != nil {
 		return nil, err

@@ -41,9 +41,14 @@ func (a *Account) Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 	return x.res, a.db.QueryRowContext(ctx, "SELECT count(*) FROM outgoing WHERE state = ?", Queued).Scan(&x.res.Pending)
 }
 
-func (s *session) noteSync(ctx context.Context) error {
+// noteSync keeps that all that was in the mailbox is taken in, or waits for room.
+func (s *session) noteSync(ctx context.Context, w *waiting) error {
 	now := millis(s.a.now())
+	w.caughtUp = true
 	return s.a.write(ctx, func(tx *sql.Tx) error {
+		if err := s.a.caughtUp(ctx, tx, s.node.Key, w); err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, "UPDATE nodes SET last_sync = ? WHERE key = ?", now, s.node.Key[:]); err != nil {
 			return err
 		}
@@ -58,13 +63,31 @@ func (s *session) send(ctx context.Context, sel selection) (full []int64, err er
 	return full, err
 }
 
+// maxPasses bounds how often a mailbox is read again at once, for what was held back.
+const maxPasses = 32
+
 // receive takes in the mailbox: what is there and, if follow is set, what comes.
 // caughtUp is called when all that was there is taken in.
 func (s *session) receive(ctx context.Context, follow bool, caughtUp func()) error {
 	if err := s.acknowledge(ctx); err != nil {
 		return err
 	}
-	generation, after, err := s.a.place(ctx, s.node)
+	for n := 1; ; n++ {
+		err := s.pass(ctx, follow, n < maxPasses, caughtUp)
+		if errors.Is(err, errAgain) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("take in mail: %w", err)
+		}
+		return nil
+	}
+}
+
+// pass reads the mailbox from its place on. With again it ends with errAgain if there may
+// be room now for what it held back.
+func (s *session) pass(ctx context.Context, follow, again bool, caughtUp func()) error {
+	at, err := s.a.place(ctx, s.node)
 	if err != nil {
 		return err
 	}
@@ -72,7 +95,7 @@ func (s *session) receive(ctx context.Context, follow bool, caughtUp func()) err
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(items)
-		return s.c.Sync(ctx, generation, after, follow, func(i clientapi.Item) error {
+		return s.c.Sync(ctx, at.generation, at.number, follow, func(i clientapi.Item) error {
 			item := mailboxItem{delivery{i.Number, i.Handle, i.Envelope}, i.Generation, i.CaughtUp}
 			select {
 			case items <- item:
@@ -82,11 +105,10 @@ func (s *session) receive(ctx context.Context, follow bool, caughtUp func()) err
 			}
 		})
 	})
-	g.Go(func() error { return s.takeAll(ctx, items, caughtUp) })
-	if err := g.Wait(); err != nil {
-		return fmt.Errorf("take in mail: %w", err)
-	}
-	return nil
+	g.Go(func() error {
+		return s.takeAll(ctx, items, &waiting{from: at.held, again: again, completed: s.a.completed.Load()}, caughtUp)
+	})
+	return g.Wait()
 }
 
 // mailboxItem is a delivery, or the word that all before it was sent.
@@ -97,7 +119,7 @@ type mailboxItem struct {
 }
 
 // takeAll stores what comes, as much in one transaction as is there, and acknowledges it.
-func (s *session) takeAll(ctx context.Context, items <-chan mailboxItem, done func()) error {
+func (s *session) takeAll(ctx context.Context, items <-chan mailboxItem, w *waiting, done func()) error {
 	o, err := s.a.newOpener(ctx)
 	if err != nil {
 		return err
@@ -125,14 +147,19 @@ func (s *session) takeAll(ctx context.Context, items <-chan mailboxItem, done fu
 			if o, err = o.current(ctx); err != nil {
 				return err
 			}
-			if err := s.takeBatch(ctx, o, generation, batch); err != nil {
+			if err := s.takeBatch(ctx, o, generation, batch, w); err != nil {
 				return err
 			}
 		}
 		if caughtUp {
-			if err := s.noteSync(ctx); err != nil {
+			if err := s.noteSync(ctx, w); err != nil {
 				return err
 			}
+		}
+		if w.worthAgain(s.a) {
+			return errAgain
+		}
+		if caughtUp {
 			done()
 			s.progress(Progress{Step: "caught up"})
 		}
@@ -140,11 +167,12 @@ func (s *session) takeAll(ctx context.Context, items <-chan mailboxItem, done fu
 	return nil
 }
 
-func (s *session) takeBatch(ctx context.Context, o *opener, generation uint64, batch []delivery) error {
+func (s *session) takeBatch(ctx context.Context, o *opener, generation uint64, batch []delivery, w *waiting) error {
 	t, err := s.a.take(ctx, o, s.node.Key, generation, batch)
 	if err != nil {
 		return err
 	}
+	w.held(t.held)
 	s.x.tell(t.mails)
 	if err := s.acknowledge(ctx); err != nil {
 		return err
@@ -189,18 +217,4 @@ func (s *session) acknowledge(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// place returns up to where this device took in the mailbox of a node.
-func (a *Account) place(ctx context.Context, n Node) (generation, number uint64, err error) {
-	var gen []byte
-	var at int64
-	err = a.db.QueryRowContext(ctx, "SELECT generation, number FROM nodes WHERE key = ?", n.Key[:]).Scan(&gen, &at)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && len(gen) != 8 {
-		return 0, 0, nil
-	}
-	if err != nil {
-		return 0, 0, err
-	}
-	return binary.BigEndian.Uint64(gen), uint64(at), nil
 }
