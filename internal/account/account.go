@@ -37,6 +37,7 @@ type Account struct {
 		c chan struct{} // closed at the next change
 	}
 
+	mailFloor int64        // mail up to that size is always taken in
 	completed atomic.Int64 // how many mails were complete since the account was opened
 
 	cache cache
@@ -141,7 +142,7 @@ func Open(ctx context.Context, dir string, o Options) (*Account, error) {
 
 func newAccount(dir string, o Options) *Account {
 	o.Passphrase = "" // needed for the key file only
-	a := &Account{dir: dir, o: o, log: o.Log, now: o.Now, sending: make(chan struct{}, 1)}
+	a := &Account{dir: dir, o: o, log: o.Log, now: o.Now, sending: make(chan struct{}, 1), mailFloor: defaultMailLimit}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}

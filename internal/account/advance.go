@@ -77,8 +77,16 @@ func readLimits(ctx context.Context, q querier) (mail int64, retention time.Dura
 	return limit.Int64, time.Duration(seconds.Int64) * time.Second
 }
 
+// receiveLimit is the largest mail that is taken in. To refuse a mail is final, so no node
+// can make that happen by naming a limit below the usual one.
+func (a *Account) receiveLimit(ctx context.Context, q querier) (int64, error) {
+	var limit int64
+	err := q.QueryRowContext(ctx, "SELECT coalesce(max(mail_limit), 0) FROM nodes").Scan(&limit)
+	return max(limit, a.mailFloor), err
+}
+
 func saveLimits(ctx context.Context, q querier, node noise.PublicKey, mail int64, retention time.Duration) error {
-	if mail <= 0 || retention < 24*time.Hour || retention > 10*365*24*time.Hour {
+	if mail <= 0 || mail > maxMailLimit || retention < 24*time.Hour || retention > 10*365*24*time.Hour {
 		return nil // nothing that a charter can say
 	}
 	_, err := q.ExecContext(ctx, "UPDATE nodes SET mail_limit = ?, retention = ? WHERE key = ?", mail, int64(retention/time.Second), node[:])

@@ -160,26 +160,26 @@ func (l *link) take(ctx context.Context, x *exchange, sent <-chan struct{}) {
 // selection says what is to be handed to a node besides what is due by the clock.
 type selection struct {
 	first bool    // mail that never reached a node is due in any case
-	also  []int64 // and these, which another node had no room for
+	also  []int64 // and these, which another node did not take
 }
 
 // throughFirst calls f with the sessions in the order of connecting, until one hands
-// over all there is; f returns what its node had no room for.
+// over all there is; f returns what its node did not take.
 func (x *exchange) throughFirst(links []*link, sel selection, f func(*session, selection) ([]int64, error)) {
 	for _, l := range links {
 		<-l.up
 		if l.failed() != nil {
 			continue
 		}
-		full, err := f(l.s, sel)
+		left, err := f(l.s, sel)
 		if err != nil {
 			l.fail(err)
 			continue
 		}
-		if len(full) == 0 {
+		if len(left) == 0 {
 			return
 		}
-		sel = selection{also: full}
+		sel = selection{also: left}
 	}
 }
 

@@ -114,6 +114,9 @@ func (a *Account) Advance(ctx context.Context, id MailID, to State) error {
 	})
 }
 
+// SetMailFloor sets up to which size mail is always taken in.
+func (a *Account) SetMailFloor(size int64) { a.mailFloor = size }
+
 // SetLimits sets what the node said last.
 func (a *Account) SetLimits(ctx context.Context, mail int64) error {
 	return a.write(ctx, func(tx *sql.Tx) error {

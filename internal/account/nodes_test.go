@@ -380,4 +380,45 @@ func TestFullNode(t *testing.T) {
 	}
 }
 
+// A node that refuses mail, here for its clock, does not keep it from another one; nor
+// does one that refuses receipts make them forgotten.
+func TestRefusingNode(t *testing.T) {
+	wrong := new(clock)
+	wrong.Add(30 * day)
+	refusing, other := startNode(t, wrong), startNode(t, nil)
+	alice, bob := create(t, nil, "alice"), create(t, nil, "bob")
+	for _, a := range []*account.Account{alice, bob} {
+		join(t, refusing, a)
+		join(t, other, a)
+	}
+	acquaint(t, alice, bob)
+	sync1(t, alice)
+	sync1(t, bob)
+	id := send(t, alice, account.Draft{To: []string{"bob"}, Text: "x"})
+	sync1(t, alice)
+	if o := wantState(t, alice, id, account.Accepted); o.Reason != "" {
+		t.Errorf("reason is %q", o.Reason)
+	}
+	if got := sync1(t, bob); len(got) != 1 {
+		t.Fatalf("bob got %+v", got)
+	}
+	sync1(t, alice)
+	wantState(t, alice, id, account.Delivered)
+}
+
+// A mail that a node perhaps has, since its answer was lost, cannot be cancelled because
+// another node refused it.
+func TestCancelAfterLostAnswer(t *testing.T) {
+	full := nodetest.Start(t, func(o *node.Options) { o.SmallQuota, o.LargeQuota = 1, 1 })
+	alice := create(t, nil, "alice")
+	join(t, full, alice)
+	id := send(t, alice, account.Draft{To: []string{"alice"}, Text: "x"})
+	if err := alice.Exec(t.Context(), "UPDATE outgoing SET offered = 1"); err != nil {
+		t.Fatal(err)
+	}
+	sync1(t, alice)
+	wantState(t, alice, id, account.Queued)
+	wantError(t, alice.Cancel(t.Context(), id), account.ErrTooLate)
+}
+
 func hasEnvelopes(s *control.Status) bool { return s.Envelopes > 0 }

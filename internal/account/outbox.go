@@ -38,13 +38,13 @@ type due struct {
 	sealed  []byte
 	expires passport.Time
 	end     time.Time
-	reason  string
 	tries   int
+	offered bool // a node may have all of it
 }
 
-// submitDue hands over what is due, small mail first. It returns the mails for which the
-// node has no room.
-func (s *session) submitDue(ctx context.Context, sel selection) (accepted int, full []int64, err error) {
+// submitDue hands over what is due, small mail first. It returns the mails that the node
+// did not take.
+func (s *session) submitDue(ctx context.Context, sel selection) (accepted int, left []int64, err error) {
 	list, err := s.a.dueMail(ctx, sel)
 	if err != nil || len(list) == 0 {
 		return 0, nil, err
@@ -61,30 +61,30 @@ func (s *session) submitDue(ctx context.Context, sel selection) (accepted int, f
 	parts := 0
 	flush := func() error {
 		n, more, err := s.submitGroup(ctx, group)
-		accepted, full = accepted+n, append(full, more...)
+		accepted, left = accepted+n, append(left, more...)
 		group, parts = nil, 0
 		return err
 	}
 	for _, d := range list {
 		ready, err := s.a.prepare(ctx, d)
 		if err != nil {
-			return accepted, full, err
+			return accepted, left, err
 		}
 		if !ready {
 			continue
 		}
 		if parts+d.parts > submitBatch || d.parts > smallMail {
 			if err := flush(); err != nil {
-				return accepted, full, err
+				return accepted, left, err
 			}
 		}
 		if group, parts = append(group, d), parts+d.parts; d.parts > smallMail {
 			if err := flush(); err != nil {
-				return accepted, full, err
+				return accepted, left, err
 			}
 		}
 	}
-	return accepted, full, flush()
+	return accepted, left, flush()
 }
 
 func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
@@ -93,13 +93,13 @@ func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
 		also[n] = true
 	}
 	var list []*due
-	err := each(ctx, a.db, `SELECT o.n, o.state, o.mail, m.total, m.count, o.recipient, o.sealed_for, o.expires, o.lifetime_end, o.reason, o.tries
+	err := each(ctx, a.db, `SELECT o.n, o.state, o.mail, m.total, m.count, o.recipient, o.sealed_for, o.expires, o.lifetime_end, o.tries, o.offered
 		FROM outgoing o JOIN mails m ON m.n = o.mail
 		WHERE o.state IN (?1, ?2, ?3) AND o.lifetime_end > ?4 AND (o.next <= ?4 OR ?5 AND o.state = ?1 OR ?6) ORDER BY m.total, o.n`,
 		[]any{Queued, Accepted, Held, millis(a.now()), sel.first, len(also) > 0}, func(rows *sql.Rows) error {
 			d := new(due)
 			var end, expires int64
-			if err := rows.Scan(&d.n, &d.state, &d.mail, &d.size, &d.parts, into{d.to[:]}, &d.sealed, &expires, &end, &d.reason, &d.tries); err != nil {
+			if err := rows.Scan(&d.n, &d.state, &d.mail, &d.size, &d.parts, into{d.to[:]}, &d.sealed, &expires, &end, &d.tries, &d.offered); err != nil {
 				return err
 			}
 			d.expires, d.end = passport.Time(expires), fromMillis(end)
@@ -185,7 +185,7 @@ func (a *Account) postpone(ctx context.Context, d *due, why string, after time.D
 
 // submitGroup hands over several small mails, or one large, in one call. The node
 // answers for every envelope: a mail is accepted if it has all of its envelopes.
-func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, full []int64, err error) {
+func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, left []int64, err error) {
 	if group, err = s.a.offer(ctx, group); err != nil || len(group) == 0 {
 		return 0, nil, err
 	}
@@ -203,7 +203,7 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 		ids, all = append(ids, list...), all+d.size
 	}
 	s.progress(Progress{Step: "sending", All: all})
-	refusals, err := s.c.Submit(ctx, ids, func(id envelope.ID) ([]byte, error) {
+	refusals, err := s.submit(ctx, ids, func(id envelope.ID) ([]byte, error) {
 		b, err := s.a.envelope(ctx, of[id].n, id)
 		done += int64(len(b))
 		s.progress(Progress{Step: "sending", Done: min(done, all), All: all})
@@ -211,12 +211,6 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 	})
 	if errors.Is(err, errSettled) {
 		return 0, nil, nil // the next round leaves it out
-	}
-	if errors.Is(err, clientapi.ErrNodeFull) { // it took none of what it lacked
-		for _, id := range ids {
-			refusals = append(refusals, clientapi.Refusal{ID: id, Reason: clientapi.ReasonFull, Text: err.Error()})
-		}
-		err = nil
 	}
 	if err != nil {
 		return 0, nil, fmt.Errorf("hand mail to the node: %w", err)
@@ -234,14 +228,24 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 			continue
 		}
 		if err := s.markRefused(ctx, d, r); err != nil {
-			return accepted, full, err
+			return accepted, left, err
 		}
-		if r.Reason == clientapi.ReasonFull {
-			full = append(full, d.n)
-		}
+		left = append(left, d.n)
 	}
 	accepted, err = s.a.markAccepted(ctx, taken)
-	return accepted, full, err
+	return accepted, left, err
+}
+
+// submit hands envelopes to the node. A node that is full took none of what it lacked.
+func (s *session) submit(ctx context.Context, ids []envelope.ID, fetch func(envelope.ID) ([]byte, error)) ([]clientapi.Refusal, error) {
+	refusals, err := s.c.Submit(ctx, ids, fetch)
+	if errors.Is(err, clientapi.ErrNodeFull) {
+		for _, id := range ids {
+			refusals = append(refusals, clientapi.Refusal{ID: id, Reason: clientapi.ReasonFull, Text: err.Error()})
+		}
+		err = nil
+	}
+	return refusals, err
 }
 
 // offer notes that the node may soon have all of these mails, and leaves out those
@@ -346,7 +350,7 @@ func (a *Account) markAccepted(ctx context.Context, group []*due) (accepted int,
 }
 
 // markRefused keeps why the node did not take a mail. It did not take all of it, so it
-// can be cancelled again.
+// can be cancelled again, unless it was offered before and perhaps taken.
 func (s *session) markRefused(ctx context.Context, d *due, r clientapi.Refusal) error {
 	why := "the node did not take it: " + r.Reason.String()
 	if r.Text != "" {
@@ -358,7 +362,7 @@ func (s *session) markRefused(ctx context.Context, d *due, r clientapi.Refusal) 
 	}
 	return s.a.write(ctx, func(tx *sql.Tx) error {
 		next := s.a.nextTry(ctx, tx, d)
-		_, err := tx.ExecContext(ctx, "UPDATE outgoing SET offered = CASE state WHEN ? THEN 0 ELSE offered END, tries = tries + 1, next = ? WHERE n = ?", Queued, millis(next), d.n)
+		_, err := tx.ExecContext(ctx, "UPDATE outgoing SET offered = ?, tries = tries + 1, next = ? WHERE n = ?", d.offered, millis(next), d.n)
 		if err != nil {
 			return err
 		}

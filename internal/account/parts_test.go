@@ -205,6 +205,7 @@ func TestTooLarge(t *testing.T) {
 	for name, content := range map[string][]byte{"as carried": randomBytes(t, 400_000), "decompressed": make([]byte, 400_000)} {
 		t.Run(name, func(t *testing.T) {
 			alice, bob := offline(t, nil)
+			bob.SetMailFloor(10_000)
 			if err := bob.SetLimits(t.Context(), 100_000); err != nil {
 				t.Fatal(err)
 			}
@@ -237,6 +238,21 @@ func TestTooLarge(t *testing.T) {
 	if e, ok := err.(*account.SizeError); !ok || e.Limit != 1000 {
 		t.Errorf("error is %v, want a SizeError", err)
 	}
+}
+
+// A node that names a limit of one byte does not make this device refuse mail, which is
+// for good.
+func TestNodeCannotMakeMailRefused(t *testing.T) {
+	alice, bob := offline(t, nil)
+	if err := bob.SetLimits(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	id := send(t, alice, account.Draft{To: []string{"bob"}, Text: "x"})
+	if got := take(t, bob, envelopes(t, alice, id)...); len(got) != 1 {
+		t.Error("the mail was not taken")
+	}
+	take(t, alice, receipts(t, bob)...)
+	wantState(t, alice, id, account.Delivered)
 }
 
 // What a hostile contact can seal is dropped and stops nothing.

@@ -74,9 +74,9 @@ func (a *Account) queueReceipt(ctx context.Context, tx *sql.Tx, to passport.ID, 
 
 // sendReceipts seals the receipts that wait, those to one contact together, and hands
 // them to the node. They stay, and are handed over again by the plan of mail, until
-// another member of the mesh has them or their envelope ends. It returns those for which
-// the node has no room.
-func (s *session) sendReceipts(ctx context.Context, sel selection) (full []int64, err error) {
+// another member of the mesh has them or their envelope ends. It returns those that
+// the node did not take.
+func (s *session) sendReceipts(ctx context.Context, sel selection) (left []int64, err error) {
 	if due, err := s.a.receiptsDue(ctx); err != nil || !due && len(sel.also) == 0 {
 		return nil, err
 	}
@@ -91,25 +91,23 @@ func (s *session) sendReceipts(ctx context.Context, sel selection) (full []int64
 	for also := sel.also; ; also = nil {
 		batches, err := s.a.dueBatches(ctx, also)
 		if err != nil || len(batches) == 0 {
-			return full, err
+			return left, err
 		}
 		ids := make([]envelope.ID, 0, len(batches))
 		for id := range batches {
 			ids = append(ids, id)
 		}
-		refusals, err := s.c.Submit(ctx, ids, func(id envelope.ID) ([]byte, error) { return batches[id].envelope, nil })
+		refusals, err := s.submit(ctx, ids, func(id envelope.ID) ([]byte, error) { return batches[id].envelope, nil })
 		if err != nil {
-			return full, fmt.Errorf("hand receipts to the node: %w", err)
+			return left, fmt.Errorf("hand receipts to the node: %w", err)
 		}
 		refused := make(map[envelope.ID]clientapi.Refusal)
 		for _, r := range refusals {
 			s.a.log.Warn("the node did not take a receipt", "error", r.Err())
-			if refused[r.ID] = r; r.Reason == clientapi.ReasonFull {
-				full = append(full, batches[r.ID].n)
-			}
+			refused[r.ID], left = r, append(left, batches[r.ID].n)
 		}
 		if err := s.markReceipts(ctx, batches, refused); err != nil {
-			return full, err
+			return left, err
 		}
 	}
 }
@@ -151,11 +149,11 @@ func (s *session) markReceipts(ctx context.Context, batches map[envelope.ID]rece
 				[]any{millis(now.Add(jitter(retryAfter(b.tries)))), millis(now), b.n}
 			r, isRefused := refused[id]
 			switch {
-			case isRefused && r.Reason == clientapi.ReasonFull:
-				query = "UPDATE batches SET tries = tries + 1, next = ?1 WHERE n = ?3"
 			case isRefused && (r.Reason == clientapi.ReasonEnded || r.Reason == clientapi.ReasonTooFar): // sealed anew when it is due
 				query = "UPDATE batches SET tries = tries + 1, next = ?1, sealed_for = x'' WHERE n = ?3"
-			case isRefused, s.status.Members <= 1 && b.accepted > 0 && now.Sub(fromMillis(b.accepted)) > aloneFor:
+			case isRefused:
+				query = "UPDATE batches SET tries = tries + 1, next = ?1 WHERE n = ?3"
+			case s.status.Members <= 1 && b.accepted > 0 && now.Sub(fromMillis(b.accepted)) > aloneFor:
 				query, args = "DELETE FROM batches WHERE n = ?", []any{b.n}
 			}
 			if _, err := tx.ExecContext(ctx, query, args...); err != nil {

@@ -274,7 +274,10 @@ func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened
 	if seen {
 		return nil, nil
 	}
-	limit, _ := readLimits(ctx, tx)
+	limit, err := a.receiveLimit(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
 	if int64(p.Total) > limit {
 		return nil, a.refuse(ctx, tx, r, 0)
 	}

@@ -24,6 +24,8 @@ const (
 	// defaultRetention and defaultMailLimit hold until the node said what its mesh does.
 	defaultRetention = 14 * 24 * time.Hour
 	defaultMailLimit = 50 << 20
+	// maxMailLimit is the largest limit that is believed: a mail is in memory as a whole.
+	maxMailLimit = 1 << 30
 	// retentionMargin is how much earlier than the retention envelopes end, so that no
 	// node whose clock is off refuses them as too far away.
 	retentionMargin = 4 * time.Hour

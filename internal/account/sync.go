@@ -56,11 +56,11 @@ func (s *session) noteSync(ctx context.Context, w *waiting) error {
 	})
 }
 
-// send hands over what is due. It returns what the node had no room for.
-func (s *session) send(ctx context.Context, sel selection) (full []int64, err error) {
-	n, full, err := s.submitDue(ctx, sel)
+// send hands over what is due. It returns what the node did not take.
+func (s *session) send(ctx context.Context, sel selection) (left []int64, err error) {
+	n, left, err := s.submitDue(ctx, sel)
 	s.x.count(0, n)
-	return full, err
+	return left, err
 }
 
 // maxPasses bounds how often a mailbox is read again at once, for what was held back.
