@@ -25,6 +25,8 @@ type Client struct {
 	conn *watchedConn
 	rpc  *grpc.ClientConn
 	call nodepb.NodeClient
+
+	limit time.Duration // answerLimit, less in tests
 }
 
 // Dial connects to the node with key node at addr, as the device with key own. The
@@ -46,7 +48,7 @@ func Dial(ctx context.Context, addr string, node noise.PublicKey, own *noise.Pri
 // newClient gives gRPC a connection that is open already, and only that one: without
 // it gRPC would dial again and again in the background and hide why.
 func newClient(ctx context.Context, conn net.Conn) (*Client, error) {
-	c := &Client{conn: &watchedConn{Conn: conn, done: make(chan struct{})}}
+	c := &Client{conn: &watchedConn{Conn: conn, done: make(chan struct{})}, limit: answerLimit}
 	var used atomic.Bool
 	rpc, err := grpc.NewClient("passthrough:///node",
 		grpc.WithTransportCredentials(authenticated{}),
@@ -61,6 +63,7 @@ func newClient(ctx context.Context, conn net.Conn) (*Client, error) {
 		grpc.WithInitialWindowSize(streamWindow),
 		grpc.WithInitialConnWindowSize(connectionWindow),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: clientPing, Timeout: pingTimeout}),
+		grpc.WithUnaryInterceptor(c.limited),
 		grpc.WithIdleTimeout(0),
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),

@@ -93,21 +93,24 @@ func (c *Client) Acknowledge(ctx context.Context, numbers []uint64) error {
 
 // PutPassport gives the node a chain. Nil means it is on the node's disk, or that the
 // node has a longer one that continues it.
-func (c *Client) PutPassport(ctx context.Context, p *passport.Passport) error {
+func (c *Client) PutPassport(ctx context.Context, pass *passport.Passport) error {
+	ctx, p, cancel := c.patient(ctx)
+	defer cancel()
 	stream, err := c.call.PutPassport(ctx)
 	if err != nil {
-		return fmt.Errorf("put passport %s: %w", p.ID(), fromStatus(ctx, err))
+		return fmt.Errorf("put passport %s: %w", pass.ID(), fromStatus(ctx, err))
 	}
-	for _, b := range p.Blocks() {
+	for _, b := range pass.Blocks() {
 		// io.EOF: the node has ended the call; its answer says why.
-		if err := stream.Send(&nodepb.PutPassportRequest{Block: b.Bytes()}); err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("put passport %s: %w", p.ID(), fromStatus(ctx, err))
+		_, err := during(p, func() (any, error) { return nil, stream.Send(&nodepb.PutPassportRequest{Block: b.Bytes()}) })
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("put passport %s: %w", pass.ID(), fromStatus(ctx, err))
 		} else if err != nil {
 			break
 		}
 	}
-	if _, err := stream.CloseAndRecv(); err != nil {
-		return fmt.Errorf("put passport %s: %w", p.ID(), fromStatus(ctx, err))
+	if _, err := during(p, stream.CloseAndRecv); err != nil {
+		return fmt.Errorf("put passport %s: %w", pass.ID(), fromStatus(ctx, err))
 	}
 	return nil
 }
@@ -127,7 +130,7 @@ type PassportChange struct {
 // then once with CaughtUp, then, with follow, for what changes until ctx is done. In
 // another generation the node starts at 0. An error of fn ends it and is returned.
 func (c *Client) PassportsChanged(ctx context.Context, generation, after uint64, follow bool, fn func(PassportChange) error) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, p, cancel := c.patient(ctx)
 	defer cancel()
 	stream, err := c.call.Passports(ctx, &nodepb.PassportsRequest{Generation: generation, After: after, Follow: follow})
 	if err != nil {
@@ -135,7 +138,7 @@ func (c *Client) PassportsChanged(ctx context.Context, generation, after uint64,
 	}
 	var next gathered
 	for {
-		r, err := stream.Recv()
+		r, err := during(p, stream.Recv)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -153,6 +156,9 @@ func (c *Client) PassportsChanged(ctx context.Context, generation, after uint64,
 			return err
 		}
 		next = gathered{}
+		if change.CaughtUp && follow {
+			p = nil // from now on nothing is due
+		}
 	}
 }
 
@@ -209,14 +215,14 @@ type Item struct {
 // node starts at 0. An error of fn ends it and is returned. While fn works, no more
 // than gRPC's window is read ahead.
 func (c *Client) Sync(ctx context.Context, generation, after uint64, follow bool, fn func(Item) error) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, p, cancel := c.patient(ctx)
 	defer cancel()
 	stream, err := c.call.Sync(ctx, &nodepb.SyncRequest{Generation: generation, After: after, Follow: follow})
 	if err != nil {
 		return fmt.Errorf("take in mail: %w", fromStatus(ctx, err))
 	}
 	for {
-		r, err := stream.Recv()
+		r, err := during(p, stream.Recv)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -232,6 +238,9 @@ func (c *Client) Sync(ctx context.Context, generation, after uint64, follow bool
 		if err := fn(item); err != nil {
 			return err
 		}
+		if item.CaughtUp && follow {
+			p = nil // from now on nothing is due
+		}
 	}
 }
 
@@ -239,7 +248,7 @@ func (c *Client) Sync(ctx context.Context, generation, after uint64, follow bool
 // of ids, then, with follow, at each change until ctx is done. Without follow it
 // returns when each was told. An error of fn ends it and is returned.
 func (c *Client) WatchCustody(ctx context.Context, ids []envelope.ID, follow bool, fn func(id envelope.ID, count int) error) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, p, cancel := c.patient(ctx)
 	defer cancel()
 	stream, err := c.call.WatchCustody(ctx)
 	if err != nil {
@@ -247,7 +256,10 @@ func (c *Client) WatchCustody(ctx context.Context, ids []envelope.ID, follow boo
 	}
 	for batch := range slices.Chunk(distinct(ids), watchBatch) {
 		// io.EOF: the node has ended the call; Recv says why.
-		if err := stream.Send(&nodepb.WatchCustodyRequest{Ids: pack(batch), Follow: follow}); errors.Is(err, io.EOF) {
+		_, err := during(p, func() (any, error) {
+			return nil, stream.Send(&nodepb.WatchCustodyRequest{Ids: pack(batch), Follow: follow})
+		})
+		if errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return fmt.Errorf("watch custody: %w", fromStatus(ctx, err))
@@ -256,8 +268,11 @@ func (c *Client) WatchCustody(ctx context.Context, ids []envelope.ID, follow boo
 	if err := stream.CloseSend(); err != nil {
 		return fmt.Errorf("watch custody: %w", fromStatus(ctx, err))
 	}
+	if follow {
+		p = nil // nothing is due
+	}
 	for {
-		r, err := stream.Recv()
+		r, err := during(p, stream.Recv)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}

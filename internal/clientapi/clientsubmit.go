@@ -24,13 +24,13 @@ func (c *Client) Submit(ctx context.Context, ids []envelope.ID, fetch func(envel
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, p, cancel := c.patient(ctx)
 	defer cancel()
 	stream, err := c.call.Submit(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("submit: %w", fromStatus(ctx, err))
 	}
-	s := &submission{ctx: ctx, stream: stream, fetch: fetch}
+	s := &submission{ctx: ctx, patience: p, stream: stream, fetch: fetch}
 	for batch := range slices.Chunk(distinct(ids), offerSize) {
 		more, err := s.batch(batch)
 		refused = append(refused, more...)
@@ -42,14 +42,15 @@ func (c *Client) Submit(ctx context.Context, ids []envelope.ID, fetch func(envel
 		return refused, fmt.Errorf("submit: %w", fromStatus(ctx, err))
 	}
 	// All is on the node's disk; how the call ends makes no difference any more.
-	_, _ = stream.Recv()
+	_, _ = during(p, stream.Recv)
 	return refused, nil
 }
 
 type submission struct {
-	ctx    context.Context
-	stream grpc.BidiStreamingClient[nodepb.SubmitRequest, nodepb.SubmitReply]
-	fetch  func(envelope.ID) ([]byte, error)
+	ctx      context.Context
+	patience *patience
+	stream   grpc.BidiStreamingClient[nodepb.SubmitRequest, nodepb.SubmitReply]
+	fetch    func(envelope.ID) ([]byte, error)
 }
 
 // batch takes one batch from its offer to its end.
@@ -106,12 +107,12 @@ func refusals(ids []envelope.ID, accepted *nodepb.Accepted) ([]Refusal, error) {
 
 // send sends one message; if the node has ended the call, the error says why.
 func (s *submission) send(r *nodepb.SubmitRequest) error {
-	err := s.stream.Send(r)
+	_, err := during(s.patience, func() (any, error) { return nil, s.stream.Send(r) })
 	if !errors.Is(err, io.EOF) {
 		return fromStatus(s.ctx, err)
 	}
 	for err = nil; err == nil; {
-		_, err = s.stream.Recv()
+		_, err = during(s.patience, s.stream.Recv)
 	}
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: the call ended too early", ErrAnswer)
@@ -120,7 +121,7 @@ func (s *submission) send(r *nodepb.SubmitRequest) error {
 }
 
 func (s *submission) receive() (*nodepb.SubmitReply, error) {
-	r, err := s.stream.Recv()
+	r, err := during(s.patience, s.stream.Recv)
 	if errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: the call ended too early", ErrAnswer)
 	}

@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"context"
+	"time"
 
 	"github.com/asmtp/asmtp/internal/clientapi/nodepb"
 )
@@ -13,6 +14,9 @@ func (c *Client) Raw() nodepb.NodeClient { return c.call }
 func (c *Client) Invoke(ctx context.Context, method string, request, reply any) error {
 	return c.rpc.Invoke(ctx, method, request, reply)
 }
+
+// SetPatience sets how long the client waits for what is due.
+func (c *Client) SetPatience(d time.Duration) { c.limit = d }
 
 // The limits that tests go up to and beyond.
 const (
