@@ -24,9 +24,17 @@ type aging struct {
 	end      time.Time
 }
 
-// age ends mail whose lifetime is over and, with notices, tells of mail that is delayed.
-// Call it with notices only after mail was taken in or no node could be reached, since
-// what waits there may be the receipt.
+// What outgoing.delayed says.
+const (
+	notTold   = 0
+	toldDelay = 1 // the notice of the delay was given
+	endUntold = 2 // that of the end is due
+	toldEnd   = 3
+)
+
+// age ends mail whose lifetime is over and, with notices, tells of that and of mail that
+// is delayed. Call it with notices only after mail was taken in or no node could be
+// reached, since what waits there may be the receipt.
 func (a *Account) age(ctx context.Context, notices bool) error {
 	now := millis(a.now())
 	ended, err := a.aging(ctx, "lifetime_end <= ?", now)
@@ -34,12 +42,16 @@ func (a *Account) age(ctx context.Context, notices bool) error {
 		return err
 	}
 	var delayed []aging
+	untold := 0
 	if notices {
+		if err := a.db.QueryRowContext(ctx, "SELECT count(*) FROM outgoing WHERE state = ? AND delayed = ?", Unconfirmed, endUntold).Scan(&untold); err != nil {
+			return err
+		}
 		if delayed, err = a.aging(ctx, "delayed = 0 AND created <= ? AND lifetime_end > ?", now-delayNotice.Milliseconds(), now); err != nil {
 			return err
 		}
 	}
-	if len(ended)+len(delayed) == 0 {
+	if len(ended)+len(delayed)+untold == 0 {
 		return nil
 	}
 	return a.write(ctx, func(tx *sql.Tx) error {
@@ -50,6 +62,11 @@ func (a *Account) age(ctx context.Context, notices bool) error {
 		}
 		for _, m := range delayed {
 			if err := a.delay(ctx, tx, m); err != nil {
+				return err
+			}
+		}
+		if notices {
+			if err := a.tellEnds(ctx, tx); err != nil {
 				return err
 			}
 		}
@@ -72,25 +89,47 @@ func (a *Account) aging(ctx context.Context, where string, args ...any) (list []
 // end makes a mail unconfirmed, unless a receipt or another process was faster.
 func (a *Account) end(ctx context.Context, tx *sql.Tx, m aging) error {
 	note := fmt.Sprintf("no answer within its lifetime of %s; it may have arrived", lifetimeText(m.lifetime))
-	f := message.Failure{Action: "failed", Status: "4.4.7", Uncertain: true}
 	if !m.offered {
 		note = fmt.Sprintf("it never left this device within its lifetime of %s", lifetimeText(m.lifetime))
 		if m.reason != "" {
 			note += ": " + m.reason
 		}
-		f.Uncertain = false
 	}
 	moved, err := a.advance(ctx, tx, m.n, Unconfirmed, note)
 	if err != nil || !moved {
 		return err
 	}
-	f.Reason = note
-	return a.notice(ctx, tx, m.n, f)
+	_, err = tx.ExecContext(ctx, "UPDATE outgoing SET delayed = ? WHERE n = ?", endUntold, m.n)
+	return err
+}
+
+// tellEnds gives the notices of mail that ended and was not answered since.
+func (a *Account) tellEnds(ctx context.Context, tx *sql.Tx) error {
+	ended := make(map[int64]message.Failure)
+	err := each(ctx, tx, "SELECT n, offered, reason FROM outgoing WHERE state = ? AND delayed = ?", []any{Unconfirmed, endUntold}, func(rows *sql.Rows) error {
+		var n int64
+		f := message.Failure{Action: "failed", Status: "4.4.7"}
+		err := rows.Scan(&n, &f.Uncertain, &f.Reason)
+		ended[n] = f
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for n, f := range ended {
+		if err := a.notice(ctx, tx, n, f); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET delayed = ? WHERE n = ?", toldEnd, n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // delay tells once that a mail is not delivered yet.
 func (a *Account) delay(ctx context.Context, tx *sql.Tx, m aging) error {
-	r, err := tx.ExecContext(ctx, "UPDATE outgoing SET delayed = 1 WHERE n = ? AND delayed = 0 AND state IN (?, ?, ?)", m.n, Queued, Accepted, Held)
+	r, err := tx.ExecContext(ctx, "UPDATE outgoing SET delayed = ? WHERE n = ? AND delayed = ? AND state IN (?, ?, ?)", toldDelay, m.n, notTold, Queued, Accepted, Held)
 	if err != nil {
 		return err
 	}

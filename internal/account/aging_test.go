@@ -63,6 +63,9 @@ func TestDelayNotice(t *testing.T) {
 	wantState(t, alice, id, account.Queued)
 	c.Add(36 * time.Hour)
 	o := wantState(t, alice, id, account.Unconfirmed)
+	if tryToSync(t, alice) == nil {
+		t.Fatal("the node is there")
+	}
 	if !strings.Contains(o.Reason, "36 hours") || !strings.Contains(o.Reason, "never left") {
 		t.Errorf("reason is %q", o.Reason)
 	}
@@ -85,6 +88,8 @@ func TestEndIsUncertain(t *testing.T) {
 	wantState(t, alice, id, account.Accepted)
 	c.Add(time.Hour)
 	wantState(t, alice, id, account.Unconfirmed)
+	sync1(t, alice)
+	sync1(t, alice)
 	list := notices(t, alice, "Not confirmed: Gone")
 	if len(list) != 1 {
 		t.Fatalf("%d notices, want 1", len(list))
@@ -105,6 +110,7 @@ func TestReceiptComesBeforeNotices(t *testing.T) {
 			t.Fatalf("bob got %+v", got)
 		}
 		c.Add(away)
+		state(t, alice, id) // who looks before the sync gets no notice, either
 		sync1(t, alice)
 		wantState(t, alice, id, account.Delivered)
 	}

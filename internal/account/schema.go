@@ -75,7 +75,7 @@ CREATE TABLE outgoing (
   offered INTEGER NOT NULL DEFAULT 0, -- the node may have all of it
   sealed_for BLOB NOT NULL DEFAULT x'', -- both shared keys its parts are sealed with
   expires INTEGER NOT NULL DEFAULT 0,
-  delayed INTEGER NOT NULL DEFAULT 0, -- the notice of the delay was given
+  delayed INTEGER NOT NULL DEFAULT 0, -- which notices were given, see age.go
   UNIQUE (mail_id, recipient)
 );
 CREATE INDEX outgoing_due ON outgoing (state, next);
