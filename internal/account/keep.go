@@ -3,8 +3,6 @@ package account
 import (
 	"context"
 	"database/sql"
-
-	"github.com/asmtp/asmtp/passport"
 )
 
 // maxKept is how many parts that need a newer program are kept.
@@ -79,7 +77,6 @@ func (a *Account) forgetOld(ctx context.Context) error {
 	}{
 		{"seen", "until < ?", millis(now)},
 		{"mails", "folder = 0 AND id IS NULL AND received < ?", millis(now.Add(-seenFor))},
-		{"batches", "accepted > 0 AND expires < ?", int64(passport.TimeOf(now))},
 		{"receipts", "created < ?", millis(now.Add(-receiptsFor))},
 	} {
 		var n int

@@ -22,6 +22,8 @@ const (
 	// waitingAgain is when mail that waits for a passport is looked at again, if
 	// nothing wakes it before.
 	waitingAgain = time.Hour
+	// furthestTry is longer than any wait for the next try.
+	furthestTry = 8 * time.Hour
 	// resealBefore is how long before the end of its envelopes a mail is sealed anew, if
 	// its lifetime is longer: early enough for a device whose clock is two hours late.
 	resealBefore = 3 * time.Hour
@@ -87,6 +89,13 @@ func (s *session) submitDue(ctx context.Context, sel selection) (accepted int, l
 	return accepted, left, flush()
 }
 
+// later bounds when something is due that is not due now. Beyond it was written by a clock
+// that was ahead.
+func (a *Account) later() []any {
+	now := a.now()
+	return []any{millis(now) + 1, millis(now.Add(furthestTry))}
+}
+
 func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
 	also := make(map[int64]bool)
 	for _, n := range sel.also {
@@ -95,8 +104,8 @@ func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
 	var list []*due
 	err := each(ctx, a.db, `SELECT o.n, o.state, o.mail, m.total, m.count, o.recipient, o.sealed_for, o.expires, o.lifetime_end, o.tries, o.offered
 		FROM outgoing o JOIN mails m ON m.n = o.mail
-		WHERE o.state IN (?1, ?2, ?3) AND o.lifetime_end > ?4 AND (o.next <= ?4 OR ?5 AND o.state = ?1 OR ?6) ORDER BY m.total, o.n`,
-		[]any{Queued, Accepted, Held, millis(a.now()), sel.first, len(also) > 0}, func(rows *sql.Rows) error {
+		WHERE o.state IN (?1, ?2, ?3) AND o.lifetime_end > ?4 AND (o.next NOT BETWEEN ?7 AND ?8 OR ?5 AND o.state = ?1 OR ?6) ORDER BY m.total, o.n`,
+		append([]any{Queued, Accepted, Held, millis(a.now()), sel.first, len(also) > 0}, a.later()...), func(rows *sql.Rows) error {
 			d := new(due)
 			var end, expires int64
 			if err := rows.Scan(&d.n, &d.state, &d.mail, &d.size, &d.parts, into{d.to[:]}, &d.sealed, &expires, &end, &d.tries, &d.offered); err != nil {

@@ -44,7 +44,7 @@ const unsealed = `FROM receipts r WHERE r.batch IS NULL AND
 // receiptsDue reports whether there are receipts to be handed over now.
 func (a *Account) receiptsDue(ctx context.Context) (bool, error) {
 	var n int
-	err := a.db.QueryRowContext(ctx, "SELECT (SELECT count(*) "+unsealed+") + (SELECT count(*) FROM batches WHERE next <= ?2)", a.idBytes(), millis(a.now())).Scan(&n)
+	err := a.db.QueryRowContext(ctx, "SELECT (SELECT count(*) "+unsealed+") + (SELECT count(*) FROM batches WHERE next NOT BETWEEN ?2 AND ?3)", append([]any{a.idBytes()}, a.later()...)...).Scan(&n)
 	return n > 0, err
 }
 
@@ -127,7 +127,7 @@ func (a *Account) dueBatches(ctx context.Context, also []int64) (map[envelope.ID
 		named[n] = true
 	}
 	batches := make(map[envelope.ID]receiptBatch)
-	return batches, each(ctx, a.db, "SELECT n, id, envelope, accepted, tries FROM batches WHERE next <= ? OR ? ORDER BY next, n", []any{millis(a.now()), len(also) > 0}, func(rows *sql.Rows) error {
+	return batches, each(ctx, a.db, "SELECT n, id, envelope, accepted, tries FROM batches WHERE next NOT BETWEEN ? AND ? OR ? ORDER BY next, n", append(a.later(), len(also) > 0), func(rows *sql.Rows) error {
 		var id envelope.ID
 		var b receiptBatch
 		if err := rows.Scan(&b.n, into{id[:]}, &b.envelope, &b.accepted, &b.tries); err != nil {
@@ -165,22 +165,22 @@ func (s *session) markReceipts(ctx context.Context, batches map[envelope.ID]rece
 }
 
 // openBatches takes apart the envelopes that are due and do not fit any more: sealed with
-// keys that were replaced, or, if no node had them yet, about to end.
+// keys that were replaced, or about to end.
 func (a *Account) openBatches(ctx context.Context, own *passport.Passport, peers map[passport.ID]*peer) error {
 	soon := int64(passport.TimeOf(a.now().Add(resealBefore)))
 	var stale []int64
-	err := each(ctx, a.db, "SELECT n, peer, sealed_for, expires, accepted FROM batches WHERE next <= ?", []any{millis(a.now())}, func(rows *sql.Rows) error {
-		var n, expires, accepted int64
+	err := each(ctx, a.db, "SELECT n, peer, sealed_for, expires FROM batches WHERE next NOT BETWEEN ? AND ?", a.later(), func(rows *sql.Rows) error {
+		var n, expires int64
 		var to passport.ID
 		var sealed []byte
-		if err := rows.Scan(&n, into{to[:]}, &sealed, &expires, &accepted); err != nil {
+		if err := rows.Scan(&n, into{to[:]}, &sealed, &expires); err != nil {
 			return err
 		}
 		p := peers[to]
 		if p == nil || p.waiting() != "" {
 			return nil
 		}
-		if key := currentKeys(own, p); string(sealed) != string(key) || accepted == 0 && expires <= soon {
+		if key := currentKeys(own, p); string(sealed) != string(key) || expires <= soon {
 			stale = append(stale, n)
 		}
 		return nil

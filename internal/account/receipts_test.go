@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/asmtp/asmtp/internal/account"
+	"github.com/asmtp/asmtp/passport"
 )
 
 const day = 24 * time.Hour
@@ -34,7 +35,7 @@ func receipts(t *testing.T, a *account.Account) [][]byte {
 // handedOver pretends that the node has all receipts.
 func handedOver(t *testing.T, a *account.Account) {
 	t.Helper()
-	if err := a.Exec(t.Context(), "UPDATE batches SET accepted = 1, next = 1 << 60"); err != nil {
+	if err := a.Exec(t.Context(), "UPDATE batches SET accepted = 1, next = (SELECT max(created) + 6 * 3600 * 1000 FROM receipts)"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -179,4 +180,73 @@ func TestReceiptSealedAnew(t *testing.T) {
 	wantState(t, alice, id, account.Unconfirmed)
 	take(t, alice, fresh...)
 	wantState(t, alice, id, account.Delivered)
+}
+
+// A receipt that a node accepted, and that nobody confirmed before its envelope ended, is
+// sealed anew as well.
+func TestAcceptedReceiptSealedAnew(t *testing.T) {
+	c := new(clock)
+	n := startNode(t, c)
+	alice, bob := create(t, c, "alice"), create(t, c, "bob")
+	join(t, n, bob)
+	exchange(t, alice, bob)
+	exchange(t, bob, alice)
+	id := send(t, alice, account.Draft{To: []string{"bob"}})
+	take(t, bob, envelopes(t, alice, id)...)
+	receipts(t, bob)
+	handedOver(t, bob)
+	c.Add(20 * day)
+	if _, err := bob.Sync(deadline(t), account.SyncOptions{}); err != nil { // cleans up
+		t.Fatal(err)
+	}
+	if n, err := bob.Count(t.Context(), "SELECT count(*) FROM batches WHERE expires > ?", int64(passport.TimeOf(c.Now()))); err != nil || n != 1 {
+		t.Errorf("%d receipts are on their way (%v), want 1", n, err)
+	}
+}
+
+// A mail that is here is answered when its sender seals it anew, even if nothing else is
+// known of it any more.
+func TestForgottenMailIsAnswered(t *testing.T) {
+	c := new(clock)
+	n := startNode(t, c)
+	alice, bob := create(t, c, "alice"), create(t, c, "bob")
+	join(t, n, alice)
+	exchange(t, alice, bob)
+	exchange(t, bob, alice)
+	id := send(t, alice, account.Draft{To: []string{"bob"}, Lifetime: 60 * day})
+	sync1(t, alice)
+	take(t, bob, envelopes(t, alice, id)...)
+	if err := bob.Exec(t.Context(), "DELETE FROM receipts"); err != nil {
+		t.Fatal(err)
+	}
+	if err := bob.Exec(t.Context(), "DELETE FROM seen"); err != nil {
+		t.Fatal(err)
+	}
+	if got := take(t, bob, sealedAnew(t, c, alice, id)...); len(got) != 0 {
+		t.Error("the mail was shown again")
+	}
+	if r := receipts(t, bob); len(r) != 1 {
+		t.Errorf("%d receipts, want 1", len(r))
+	}
+}
+
+// A clock that was ahead for a while does not put off what is due for as long.
+func TestClockWasAhead(t *testing.T) {
+	c := new(clock)
+	_, alice, bob := pair(t, c)
+	sync1(t, bob)
+	send(t, bob, account.Draft{To: []string{"alice"}})
+	sync1(t, bob)
+	c.Add(8 * day)
+	id := send(t, alice, account.Draft{To: []string{"bob"}})
+	sync1(t, alice) // hands over both: the mail and a receipt
+	c.Add(-8 * day)
+	before := state(t, alice, id).Next
+	sync1(t, alice)
+	if next := state(t, alice, id).Next; !next.Before(before) || next.After(c.Now().Add(8*time.Hour)) {
+		t.Errorf("the mail is due at %v, then at %v", before, next)
+	}
+	if n, err := alice.Count(t.Context(), "SELECT count(*) FROM batches WHERE next > ?", c.Now().Add(8*time.Hour).UnixMilli()); err != nil || n != 0 {
+		t.Errorf("%d receipts are put off for days (%v)", n, err)
+	}
 }

@@ -310,12 +310,17 @@ func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened
 var errNoRoom = errors.New("too many incomplete mails")
 
 // partialMail returns the row of the incomplete mail that a part belongs to, made if
-// there is none; 0 if the part contradicts the others; errNoRoom if it has to wait.
+// there is none; 0 if the part contradicts the others, or the mail is here as a whole;
+// errNoRoom if it has to wait.
 func (a *Account) partialMail(ctx context.Context, tx *sql.Tx, r *opened, limit int64) (mail int64, have int, err error) {
 	p, from := r.part, r.from.id
 	first := *p
-	err = tx.QueryRowContext(ctx, "SELECT n, have, flags, total, count FROM mails WHERE folder = ? AND sender = ? AND mail_id = ? AND body_hash = ?",
-		inbox, from[:], p.MailID[:], p.BodyHash[:]).Scan(&mail, &have, &first.Flags, &first.Total, &first.Count)
+	var whole bool
+	err = tx.QueryRowContext(ctx, "SELECT n, have, flags, total, count, id IS NOT NULL FROM mails WHERE folder = ? AND sender = ? AND mail_id = ? AND body_hash = ?",
+		inbox, from[:], p.MailID[:], p.BodyHash[:]).Scan(&mail, &have, &first.Flags, &first.Total, &first.Count, &whole)
+	if err == nil && whole { // so old that it is not in the table seen any more
+		return 0, 0, a.answer(ctx, tx, r, envelope.ReceiptStored)
+	}
 	if err == nil {
 		if err := envelope.Consistent(&first, p); err != nil {
 			a.log.Warn("part dropped", "from", r.from.name, "error", err)
