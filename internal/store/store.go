@@ -51,7 +51,7 @@ type Options struct {
 	// quotas depends on it. It is called by PutEnvelopes. nil: 1.
 	Members func() int
 	// DiskReserve is how many bytes the store leaves free on its disk: with less, no new
-	// envelope is taken. 0 means a sixteenth of the disk, at least 16 MiB and at most 256.
+	// envelope is taken. 0 means an eighth of the disk, at least 16 MiB and at most 256.
 	DiskReserve int64
 	// Free returns how many bytes are free on the disk of the store. nil: the file system
 	// is asked.
