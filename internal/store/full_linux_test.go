@@ -242,6 +242,9 @@ func TestKilledOnAFullDisk(t *testing.T) {
 	dir := filepath.Join(disk, "store")
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestKilledOnAFullDisk$")
 	child.Env = append(os.Environ(), "ASMTP_TEST_FILL="+dir)
+	if _, err := child.StdinPipe(); err != nil { // its end is the end of the child, also if this process is killed
+		t.Fatal(err)
+	}
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -286,7 +289,8 @@ func TestKilledOnAFullDisk(t *testing.T) {
 	t.Logf("%d acknowledged", len(acknowledged))
 }
 
-// fillForEver puts envelopes into a store and prints the ids of those that are stored.
+// fillForEver puts envelopes into a store and prints the ids of those that are stored, until
+// its standard input ends.
 func fillForEver(t *testing.T, dir string) {
 	s := open(t, dir, store.Options{Members: func() int { return 1 }})
 	for w := range 16 {
@@ -308,7 +312,8 @@ func fillForEver(t *testing.T, dir string) {
 			}
 		}()
 	}
-	select {}
+	io.Copy(io.Discard, os.Stdin)
+	os.Exit(1)
 }
 
 // removeEnded does what the spool does every hour.
