@@ -48,7 +48,8 @@ const (
 	metaName     = "name"
 	metaStamp    = "stamp"
 	metaLastSync = "last sync"
-	metaPeers    = "peers" // changes with every change of contacts, passports and tag keys
+	metaPeers    = "peers"   // changes with every change of contacts, passports and tag keys
+	metaWatched  = "watched" // changes with the envelopes of which custody is watched
 )
 
 // Create makes an account in dir, which may exist and be empty: a master key for this
@@ -239,6 +240,13 @@ func (a *Account) NextStamp() (uint64, error) {
 func bumpPeers(ctx context.Context, tx *sql.Tx) error {
 	id := randomID()
 	return setMeta(ctx, tx, metaPeers, id[:])
+}
+
+// bumpWatched notes that other envelopes are on their way: whoever watches custody, in
+// whatever process, then lists them anew.
+func bumpWatched(ctx context.Context, tx *sql.Tx) error {
+	id := randomID()
+	return setMeta(ctx, tx, metaWatched, id[:])
 }
 
 func randomID() (id MailID) {

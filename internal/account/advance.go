@@ -33,6 +33,11 @@ func (a *Account) advance(ctx context.Context, tx *sql.Tx, out int64, to State, 
 	if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET state = ?, since = ?, reason = ? WHERE n = ?", next, millis(now), reason, out); err != nil {
 		return false, fmt.Errorf("state of a mail: %w", err)
 	}
+	if next.watched() != was.watched() {
+		if err := bumpWatched(ctx, tx); err != nil {
+			return false, err
+		}
+	}
 	if next.Final() { // nothing is left to be sent; the ids tell which envelopes were
 		if _, err := tx.ExecContext(ctx, "UPDATE outparts SET envelope = x'' WHERE outgoing = ?", out); err != nil {
 			return false, err

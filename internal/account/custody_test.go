@@ -2,6 +2,7 @@ package account_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -132,6 +133,48 @@ func TestCustodyOfOldReceipts(t *testing.T) {
 	if list := receipts(t, bob); len(fresh) != 1 || len(list) != 1 {
 		t.Fatalf("%d receipts wait, want the second mail's", len(list))
 	}
+}
+
+// The list of envelopes of which custody is watched is read only when its version changed:
+// the version changes with the list.
+func TestWatchedVersion(t *testing.T) {
+	c := new(clock)
+	_, alice, bob := pair(t, c)
+	sync1(t, bob)
+	version, ids, err := alice.Watched(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func(what string, changes bool, do func()) {
+		t.Helper()
+		do()
+		v, list, err := alice.Watched(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other := !slices.Equal(ids, list); other != changes || other && v == version {
+			t.Errorf("%s: the list changed: %v, its version: %v; want %v", what, other, v != version, changes)
+		}
+		version, ids = v, list
+	}
+	var id account.MailID
+	step("a new mail", false, func() { id = send(t, alice, account.Draft{To: []string{"bob"}, Lifetime: 60 * day}) })
+	step("accepted", true, func() { sync1(t, alice) })
+	step("held", false, func() {
+		if err := alice.SetHeld(t.Context(), id, 1, 1); err != nil {
+			t.Fatal(err)
+		}
+	})
+	step("sealed anew", true, func() { sealedAnew(t, c, alice, id) })
+	step("answered", true, func() { sync1(t, bob); sync1(t, alice) })
+	send(t, bob, account.Draft{To: []string{"alice"}})
+	sync1(t, bob)
+	step("a receipt given", true, func() { sync1(t, alice) })
+	step("a contact removed", true, func() {
+		if err := alice.RemoveContact(t.Context(), "bob"); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // Members of which only a node told that was removed do not count any more.

@@ -156,6 +156,16 @@ func (a *Account) SetHeld(ctx context.Context, id MailID, node byte, held int) e
 	})
 }
 
+// Watched returns the version of the list of envelopes that are watched, and the list.
+func (a *Account) Watched(ctx context.Context) (version string, ids []envelope.ID, err error) {
+	v, err := getMeta(ctx, a.db, metaWatched)
+	if err != nil {
+		return "", nil, err
+	}
+	_, ids, err = a.watchList(ctx, noise.PublicKey{})
+	return string(v), ids, err
+}
+
 // Watching is what one node was asked about, as of some time.
 type Watching struct {
 	a    *Account

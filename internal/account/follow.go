@@ -1,6 +1,7 @@
 package account
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -352,17 +353,21 @@ func until(ctx context.Context, d time.Duration, changed, others <-chan struct{}
 // keepWatching watches custody and begins anew when other mail is on its way.
 func (s *session) keepWatching(ctx context.Context) error {
 	for {
+		version, err := getMeta(ctx, s.a.db, metaWatched)
+		if err != nil {
+			return err
+		}
 		w, ids, err := s.a.watchList(ctx, s.node.Key)
 		if err != nil {
 			return err
 		}
-		if err := s.watchUntilChanged(ctx, w, ids); err != nil {
+		if err := s.watchUntilChanged(ctx, version, w, ids); err != nil {
 			return err
 		}
 	}
 }
 
-func (s *session) watchUntilChanged(ctx context.Context, w *watched, ids []envelope.ID) error {
+func (s *session) watchUntilChanged(ctx context.Context, version []byte, w *watched, ids []envelope.ID) error {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, gctx := errgroup.WithContext(watching)
@@ -381,11 +386,11 @@ func (s *session) watchUntilChanged(ctx context.Context, w *watched, ids []envel
 		defer cancel()
 		for {
 			changed := s.a.change()
-			_, now, err := s.a.watchList(gctx, s.node.Key)
+			now, err := getMeta(gctx, s.a.db, metaWatched)
 			if gctx.Err() != nil {
 				return nil
 			}
-			if err != nil || !slices.Equal(ids, now) {
+			if err != nil || !bytes.Equal(version, now) {
 				return err
 			}
 			select {

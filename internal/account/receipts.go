@@ -160,7 +160,7 @@ func (s *session) markReceipts(ctx context.Context, batches map[envelope.ID]rece
 				return fmt.Errorf("receipts: %w", err)
 			}
 		}
-		return nil
+		return bumpWatched(ctx, tx)
 	})
 }
 
@@ -199,8 +199,10 @@ func (a *Account) openBatches(ctx context.Context, own *passport.Passport, peers
 				return err
 			}
 		}
-		_, err := tx.ExecContext(ctx, "DELETE FROM batches WHERE "+unused)
-		return err
+		if _, err := tx.ExecContext(ctx, "DELETE FROM batches WHERE "+unused); err != nil {
+			return err
+		}
+		return bumpWatched(ctx, tx)
 	})
 }
 

@@ -66,6 +66,9 @@ func (s State) Next(to State) State {
 // word of the recipient may still move it on.
 func (s State) Final() bool { return s == Cancelled || s >= Unconfirmed }
 
+// watched reports whether custody of a mail in state s is watched.
+func (s State) watched() bool { return s == Accepted || s == Held }
+
 // Reached reports whether a mail in state s got at least as far as want on the way to
 // being read. What was cancelled, refused or never confirmed got nowhere.
 func (s State) Reached(want State) bool {
