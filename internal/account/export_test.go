@@ -52,7 +52,7 @@ func (a *Account) Take(ctx context.Context, envelopes ...[]byte) ([]Summary, err
 	for i, e := range envelopes {
 		batch = append(batch, delivery{number: uint64(i + 1), envelope: e})
 	}
-	t, err := a.take(ctx, o, noise.PublicKey{1}, 1, batch)
+	t, err := a.take(ctx, o, noise.PublicKey{1}, 1, batch, nil)
 	return t.mails, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
@@ -258,8 +259,11 @@ func (s *session) submit(ctx context.Context, ids []envelope.ID, fetch func(enve
 }
 
 // offer notes that the node may soon have all of these mails, and leaves out those
-// that were cancelled: from now on they cannot be.
+// that were cancelled: from now on they cannot be. What was noted before needs no more.
 func (a *Account) offer(ctx context.Context, group []*due) (left []*due, err error) {
+	if !slices.ContainsFunc(group, func(d *due) bool { return !d.offered }) {
+		return group, nil
+	}
 	err = a.write(ctx, func(tx *sql.Tx) error {
 		left = nil
 		for _, d := range group {

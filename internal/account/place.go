@@ -67,6 +67,8 @@ type waiting struct {
 	completed int64  // mails that were complete then
 	caughtUp  bool
 	first     uint64 // number of the first that was held back in this pass; 0 for none
+
+	acked []uint64 // acknowledged, but not noted as such yet
 }
 
 func (w *waiting) held(numbers []uint64) {

@@ -241,6 +241,7 @@ func (a *Account) sealReceipts(ctx context.Context) error {
 	if err != nil || len(waiting) == 0 {
 		return err
 	}
+	var batches []sealedReceipts
 	for to, list := range waiting {
 		p := peers[to]
 		if p == nil || p.waiting() != "" {
@@ -252,43 +253,63 @@ func (a *Account) sealReceipts(ctx context.Context) error {
 		}
 		for from := 0; from < len(list); from += receiptsPerEnvelope {
 			end := min(from+receiptsPerEnvelope, len(list))
-			if err := a.sealReceiptBatch(ctx, own, p, with, list[from:end], rows[to][from:end]); err != nil {
+			b, err := a.sealReceiptBatch(ctx, own, p, with, list[from:end])
+			if err != nil {
 				return err
 			}
+			b.rows = rows[to][from:end]
+			batches = append(batches, b)
 		}
 	}
-	return nil
-}
-
-func (a *Account) sealReceiptBatch(ctx context.Context, own *passport.Passport, p *peer, with *pair, list []envelope.Receipt, rows []int64) error {
-	id, err := envelope.NewMailID(nil)
-	if err != nil {
-		return err
+	if len(batches) == 0 {
+		return nil
 	}
-	parts, err := envelope.Split(envelope.KindReceipt, 0, id, envelope.EncodeReceipts(list), own.Tip(), p.pass.Tip())
-	if err != nil || len(parts) != 1 {
-		return fmt.Errorf("receipts in %d parts: %w", len(parts), err)
-	}
-	expires := a.expires(ctx, a.db, a.now().Add(defaultLifetime))
-	e, err := with.sealer.Seal(nil, expires, parts[0])
-	if err != nil {
-		return err
-	}
-	eid := e.ID()
 	return a.write(ctx, func(tx *sql.Tx) error {
-		r, err := tx.ExecContext(ctx, "INSERT INTO batches (expires, envelope, id, peer, sealed_for) VALUES (?, ?, ?, ?, ?)", int64(expires), e.Bytes(), eid[:], p.id[:], with.key())
-		if err != nil {
-			return err
-		}
-		batch, err := r.LastInsertId()
-		if err != nil {
-			return err
-		}
-		for _, n := range rows {
-			if _, err := tx.ExecContext(ctx, "UPDATE receipts SET batch = ? WHERE n = ?", batch, n); err != nil {
+		for _, b := range batches {
+			if err := b.store(ctx, tx); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// sealedReceipts are receipts to one contact in one envelope.
+type sealedReceipts struct {
+	to   passport.ID
+	with []byte // see pair.key
+	env  *envelope.Envelope
+	rows []int64
+}
+
+func (a *Account) sealReceiptBatch(ctx context.Context, own *passport.Passport, p *peer, with *pair, list []envelope.Receipt) (sealedReceipts, error) {
+	b := sealedReceipts{to: p.id, with: with.key()}
+	id, err := envelope.NewMailID(nil)
+	if err != nil {
+		return b, err
+	}
+	parts, err := envelope.Split(envelope.KindReceipt, 0, id, envelope.EncodeReceipts(list), own.Tip(), p.pass.Tip())
+	if err != nil || len(parts) != 1 {
+		return b, fmt.Errorf("receipts in %d parts: %w", len(parts), err)
+	}
+	b.env, err = with.sealer.Seal(nil, a.expires(ctx, a.db, a.now().Add(defaultLifetime)), parts[0])
+	return b, err
+}
+
+func (b *sealedReceipts) store(ctx context.Context, tx *sql.Tx) error {
+	id := b.env.ID()
+	r, err := tx.ExecContext(ctx, "INSERT INTO batches (expires, envelope, id, peer, sealed_for) VALUES (?, ?, ?, ?, ?)", int64(b.env.Expires), b.env.Bytes(), id[:], b.to[:], b.with)
+	if err != nil {
+		return err
+	}
+	batch, err := r.LastInsertId()
+	if err != nil {
+		return err
+	}
+	for _, n := range b.rows {
+		if _, err := tx.ExecContext(ctx, "UPDATE receipts SET batch = ? WHERE n = ?", batch, n); err != nil {
+			return err
+		}
+	}
+	return nil
 }

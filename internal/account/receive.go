@@ -148,8 +148,8 @@ type taken struct {
 }
 
 // take stores a batch of deliveries in one transaction, with the numbers that may then
-// be acknowledged and the place in the mailbox.
-func (a *Account) take(ctx context.Context, o *opener, node noise.PublicKey, generation uint64, batch []delivery) (taken, error) {
+// be acknowledged and the place in the mailbox. acked are numbers that were.
+func (a *Account) take(ctx context.Context, o *opener, node noise.PublicKey, generation uint64, batch []delivery, acked []uint64) (taken, error) {
 	var t taken
 	var list []*opened
 	for _, d := range batch {
@@ -174,6 +174,9 @@ func (a *Account) take(ctx context.Context, o *opener, node noise.PublicKey, gen
 			}
 		}
 		if err := a.holdBack(ctx, tx, node, gen, t.held); err != nil {
+			return err
+		}
+		if err := forgetAcks(ctx, tx, node, gen, acked); err != nil {
 			return err
 		}
 		last := int64(batch[len(batch)-1].number)

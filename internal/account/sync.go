@@ -6,10 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/asmtp/asmtp/internal/clientapi"
+	"github.com/asmtp/asmtp/noise"
 )
 
 // takeBatch and takeBytes bound what is stored in one transaction.
@@ -47,6 +49,15 @@ func (s *session) noteSync(ctx context.Context, w *waiting) error {
 	w.caughtUp = true
 	return s.a.write(ctx, func(tx *sql.Tx) error {
 		if err := s.a.caughtUp(ctx, tx, s.node.Key, w); err != nil {
+			return err
+		}
+		gen := binary.BigEndian.AppendUint64(nil, s.generation)
+		if err := forgetAcks(ctx, tx, s.node.Key, gen, w.acked); err != nil {
+			return err
+		}
+		w.acked = nil
+		// A node that was restored does not have those numbers any more.
+		if _, err := tx.ExecContext(ctx, "DELETE FROM acks WHERE node = ? AND generation <> ?", s.node.Key[:], gen); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, "UPDATE nodes SET last_sync = ? WHERE key = ?", now, s.node.Key[:]); err != nil {
@@ -168,14 +179,21 @@ func (s *session) takeAll(ctx context.Context, items <-chan mailboxItem, w *wait
 }
 
 func (s *session) takeBatch(ctx context.Context, o *opener, generation uint64, batch []delivery, w *waiting) error {
-	t, err := s.a.take(ctx, o, s.node.Key, generation, batch)
+	t, err := s.a.take(ctx, o, s.node.Key, generation, batch, w.acked)
 	if err != nil {
 		return err
 	}
 	w.held(t.held)
 	s.x.tell(t.mails)
-	if err := s.acknowledge(ctx); err != nil {
-		return err
+	if w.acked = nil; generation == s.generation { // else the numbers mean other deliveries
+		for _, d := range batch {
+			if !slices.Contains(t.held, d.number) {
+				w.acked = append(w.acked, d.number)
+			}
+		}
+		if err := s.c.Acknowledge(ctx, w.acked); err != nil {
+			return fmt.Errorf("acknowledge: %w", err)
+		}
 	}
 	if t.publishChain {
 		if err := s.putOwn(ctx); err != nil {
@@ -188,7 +206,7 @@ func (s *session) takeBatch(ctx context.Context, o *opener, generation uint64, b
 	return nil
 }
 
-// acknowledge tells the node which deliveries are stored here for good.
+// acknowledge tells the node which deliveries are stored here for good, and was not told.
 func (s *session) acknowledge(ctx context.Context) error {
 	gen := binary.BigEndian.AppendUint64(nil, s.generation)
 	for {
@@ -205,16 +223,20 @@ func (s *session) acknowledge(ctx context.Context) error {
 		if err := s.c.Acknowledge(ctx, numbers); err != nil {
 			return fmt.Errorf("acknowledge: %w", err)
 		}
-		err = s.a.write(ctx, func(tx *sql.Tx) error {
-			for _, n := range numbers {
-				if _, err := tx.ExecContext(ctx, "DELETE FROM acks WHERE node = ? AND generation = ? AND number = ?", s.node.Key[:], gen, int64(n)); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		err = s.a.write(ctx, func(tx *sql.Tx) error { return forgetAcks(ctx, tx, s.node.Key, gen, numbers) })
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// forgetAcks forgets what was acknowledged. It may be done with any later transaction: what
+// is acknowledged twice does no harm.
+func forgetAcks(ctx context.Context, tx *sql.Tx, node noise.PublicKey, gen []byte, numbers []uint64) error {
+	for _, n := range numbers {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM acks WHERE node = ? AND generation = ? AND number = ?", node[:], gen, int64(n)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
