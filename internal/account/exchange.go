@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/asmtp/asmtp/internal/clientapi"
+	"github.com/asmtp/asmtp/internal/port"
 )
 
 // exchange is one Sync with all nodes: what its sessions share.
@@ -74,9 +76,11 @@ func (s *session) prepare(ctx context.Context) error {
 
 // link is a node of a Sync without Follow, and what became of it.
 type link struct {
-	node Node
-	up   chan struct{} // closed when s or the first error is there
-	s    *session
+	node   Node
+	ailing bool          // it could not be used the last time
+	up     chan struct{} // closed when s or the first error is there
+	s      *session
+	giveUp context.CancelCauseFunc // ends the attempt to connect
 
 	mu  sync.Mutex
 	err error
@@ -96,9 +100,15 @@ func (l *link) failed() error {
 	return l.err
 }
 
+// ailingGrace is how much longer than the others a node may take to answer that could not
+// be used the last time. Without it every command would wait for each node that is gone.
+const ailingGrace = 2 * time.Second
+
+var errNotAwaited = fmt.Errorf("%w in time, and the last time it could not be used", port.ErrNoAnswer)
+
 // once is a Sync without Follow: all nodes at the same time; what is to be sent goes
-// through the first that answers.
-func (x *exchange) once(ctx context.Context, nodes []Node) error {
+// through the first that answers, of those first that could be used the last time.
+func (x *exchange) once(ctx context.Context, nodes []NodeInfo) error {
 	mails, err := x.a.openKept(ctx)
 	if err != nil {
 		return err
@@ -106,11 +116,28 @@ func (x *exchange) once(ctx context.Context, nodes []Node) error {
 	x.tell(mails)
 	links := make([]*link, len(nodes))
 	sent := make(chan struct{})
-	var taking sync.WaitGroup
+	var taking, steady sync.WaitGroup
 	for i, n := range nodes {
-		links[i] = &link{node: n, up: make(chan struct{})}
-		taking.Go(func() { links[i].take(ctx, x, sent) })
+		l := &link{node: n.Node, ailing: n.Problem != "", up: make(chan struct{})}
+		connecting, giveUp := context.WithCancelCause(ctx)
+		defer giveUp(nil)
+		links[i], l.giveUp = l, giveUp
+		group := &steady
+		if l.ailing {
+			group = &taking
+		}
+		group.Go(func() { l.take(ctx, connecting, x, sent) })
 	}
+	inOrder := slices.Clone(links)
+	slices.SortStableFunc(links, func(a, b *link) int {
+		switch {
+		case a.ailing == b.ailing:
+			return 0
+		case b.ailing:
+			return -1
+		}
+		return 1
+	})
 	defer func() {
 		for _, l := range links {
 			if l.s != nil {
@@ -120,6 +147,8 @@ func (x *exchange) once(ctx context.Context, nodes []Node) error {
 	}()
 	x.throughFirst(links, selection{first: true}, func(s *session, sel selection) ([]int64, error) { return s.send(ctx, sel) })
 	close(sent)
+	steady.Wait()
+	defer awaitLess(links)()
 	taking.Wait()
 	if err := x.a.age(ctx, true); err != nil {
 		return err
@@ -138,15 +167,33 @@ func (x *exchange) once(ctx context.Context, nodes []Node) error {
 	if err := x.a.forgetOld(ctx); err != nil {
 		return err
 	}
-	return x.outcome(ctx, links)
+	return x.outcome(ctx, inOrder)
+}
+
+// awaitLess gives up connecting with ailing nodes after ailingGrace, if all went well with
+// another. stop ends it.
+func awaitLess(links []*link) (stop func()) {
+	if !slices.ContainsFunc(links, func(l *link) bool { return !l.ailing && l.failed() == nil }) {
+		return func() {}
+	}
+	timer := time.AfterFunc(ailingGrace, func() {
+		for _, l := range links {
+			if l.ailing {
+				l.giveUp(errNotAwaited)
+			}
+		}
+	})
+	return func() { timer.Stop() }
 }
 
 // take connects and, once all is sent that is due, takes in what the node has: mail to
 // oneself, too.
-func (l *link) take(ctx context.Context, x *exchange, sent <-chan struct{}) {
+func (l *link) take(ctx, connecting context.Context, x *exchange, sent <-chan struct{}) {
 	var err error
-	if l.s, err = x.dial(ctx, l.node); err == nil {
+	if l.s, err = x.dial(connecting, l.node); err == nil {
 		err = l.s.prepare(ctx)
+	} else if errors.Is(context.Cause(connecting), errNotAwaited) {
+		err = fmt.Errorf("node %s: %w", l.node.Key.Short(), errNotAwaited)
 	}
 	if err != nil {
 		l.fail(err)

@@ -3,6 +3,7 @@ package account_test
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -419,6 +420,58 @@ func TestCancelAfterLostAnswer(t *testing.T) {
 	sync1(t, alice)
 	wantState(t, alice, id, account.Queued)
 	wantError(t, alice.Cancel(t.Context(), id), account.ErrTooLate)
+}
+
+// A node that does not answer makes a sync wait once; when it answers again, it is used
+// again.
+func TestAilingNodeIsNotAwaited(t *testing.T) {
+	n := startNode(t, nil)
+	alice := create(t, nil, "alice")
+	join(t, n, alice)
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // connects, and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	other, err := noise.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, gone := n.ID(), other.Public()
+	if err := alice.Exec(t.Context(), "INSERT INTO nodes (key, address, position) VALUES (?, ?, 0)", gone[:], silent.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	sync := func() (account.SyncResult, time.Duration) {
+		t.Helper()
+		began := time.Now()
+		res, err := alice.Sync(deadline(t), account.SyncOptions{})
+		if err != nil || len(res.Nodes) != 2 || res.Nodes[0].Err == nil || res.Nodes[1].Err != nil || res.Nodes[1].Node.Key != key {
+			t.Fatalf("sync says %+v, %v", res, err)
+		}
+		return res, time.Since(began)
+	}
+	_, first := sync()
+	id := send(t, alice, account.Draft{To: []string{"alice"}})
+	res, second := sync()
+	if first < 7*time.Second || second > first-3*time.Second {
+		t.Errorf("the first sync took %v, the second %v; want 8 s, then 2 s", first, second)
+	}
+	if res.Sent != 1 || state(t, alice, id).State < account.Accepted {
+		t.Errorf("the mail was not sent: %+v", res)
+	}
+	if list, err := alice.Nodes(t.Context()); err != nil || !contains(list[0].Problem, "no answer in time") {
+		t.Errorf("nodes are %+v, %v", list, err)
+	}
+	if _, err := alice.RemoveNode(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	if err := alice.Exec(t.Context(), "UPDATE nodes SET problem = 'was away'"); err != nil {
+		t.Fatal(err)
+	}
+	sync1(t, alice)
+	if list, err := alice.Nodes(t.Context()); err != nil || len(list) != 1 || list[0].Problem != "" {
+		t.Errorf("nodes are %+v, %v; want that the one that is back has no problem", list, err)
+	}
 }
 
 func hasEnvelopes(s *control.Status) bool { return s.Envelopes > 0 }

@@ -25,7 +25,10 @@ const (
 // ctx ends, with its error, or when going on makes no sense: no node is known, or none
 // admits this device.
 func (a *Account) Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
-	nodes, err := a.nodes(ctx)
+	nodes, err := a.Nodes(ctx)
+	if err == nil && len(nodes) == 0 {
+		err = ErrNoNode
+	}
 	if err != nil {
 		return SyncResult{}, err
 	}
