@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,6 +89,10 @@ func (n *Node) Stop() {
 	if err := n.Close(); err != nil {
 		n.t.Errorf("close the node: %v", err)
 	}
+	// A process that another test is just starting has copies of the locks, and so holds
+	// them, until it has run its program.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 }
 
 // Failed waits for the node to end by itself, and returns what with.
