@@ -13,7 +13,7 @@ const module = "github.com/asmtp/asmtp/"
 // levels only, so a change cannot make two parts depend on each other unnoticed.
 // What stands in no level is checked by the other rules alone.
 var levels = [][]string{
-	{"noise", "internal/cli", "internal/clock", "internal/durable", "internal/fault", "internal/reconcile", "internal/version"},
+	{"noise", "internal/cli", "internal/clock", "internal/durable", "internal/fault", "internal/mailfile", "internal/reconcile", "internal/version"},
 	{"passport", "topic"},
 	{"envelope", "mesh"},
 	{"internal/store", "internal/port"},
@@ -29,7 +29,10 @@ var owners = map[string][]string{
 	"github.com/dgraph-io/badger/":       {"internal/store"},
 	"github.com/libp2p/":                 {"p2p"},
 	"github.com/ncruces/go-sqlite3":      {"internal/account"},
-	"github.com/emersion/go-message":     {"internal/message"},
+	"github.com/emersion/go-message":     {"internal/message", "internal/bridge"}, // what go-imap's interface wants
+	"github.com/emersion/go-imap":        {"internal/bridge"},
+	"github.com/emersion/go-smtp":        {"internal/bridge"},
+	"github.com/emersion/go-sasl":        {"internal/bridge"},
 	"gopkg.in/yaml.v3":                   {"config"},
 	"google.golang.org/grpc":             {"internal/clientapi", "internal/clientapi/nodepb"},
 	"github.com/bufbuild/protocompile":   {"internal/cmd/generate"},
