@@ -78,6 +78,7 @@ func New(o Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.Spool = unended{o.Spool, o.Now}
 	self, err := newIdentity(o.Key)
 	if err != nil {
 		return nil, err
