@@ -47,7 +47,7 @@ func (c clients) Generation() uint64                              { return c.n.s
 func (c clients) Wait(user passport.ID) <-chan struct{}           { return c.n.spool.Wait(user) }
 func (c clients) WaitCustody() <-chan struct{}                    { return c.n.custodyChanged.wait() }
 func (c clients) WaitPassports() <-chan struct{}                  { return c.n.passportsChanged.wait() }
-func (c clients) Custody(id envelope.ID) (int, error)             { return c.n.store.Custody(id), nil }
+func (c clients) Custody(id envelope.ID) (int, error)             { return c.n.holders(id) }
 
 func (c clients) Status(_ context.Context, user passport.ID) (clientapi.Status, error) {
 	n := c.n
