@@ -34,14 +34,15 @@ const ExpiresStep = 3600
 var ErrEnvelope = errors.New("not an envelope")
 
 // Envelope is a sealed part and what a node needs to carry it. One that comes from
-// [Parse] or [Sealer.Seal] must not be changed: it has its seal hash with it. Such
-// an Envelope may be used by many goroutines at a time.
+// [Parse] or [Sealer.Seal] must not be changed: it has its seal hash and its id with
+// it, which are taken once. Such an Envelope may be used by many goroutines at a time.
 type Envelope struct {
 	Expires passport.Time // when nodes may forget it; a multiple of ExpiresStep
 	Tag     topic.Tag
 	Sealed  []byte
 
 	sealHash [32]byte // if hashed
+	id       ID       // if hashed
 	hashed   bool
 }
 
@@ -64,7 +65,7 @@ func Parse(b []byte) (*Envelope, error) {
 		return nil, err
 	}
 	e.Sealed = slices.Clone(e.Sealed)
-	e.hash()
+	e.hash(SealHash(e.Expires, e.Sealed))
 	return e, nil
 }
 
@@ -79,9 +80,10 @@ func (e *Envelope) check() error {
 	return nil
 }
 
-// hash computes the seal hash once, for an Envelope that no other goroutine has yet.
-func (e *Envelope) hash() {
-	e.sealHash = SealHash(e.Expires, e.Sealed)
+// hash keeps the seal hash and the id, in an Envelope that is complete and that no other
+// goroutine has yet.
+func (e *Envelope) hash(sealHash [32]byte) {
+	e.sealHash, e.id = sealHash, NewID(sealHash, e.Tag)
 	e.hashed = true
 }
 
@@ -109,7 +111,12 @@ func (e *Envelope) SealHash() [32]byte {
 }
 
 // ID returns the name of the envelope, H32(seal hash | tag).
-func (e *Envelope) ID() ID { return NewID(e.SealHash(), e.Tag) }
+func (e *Envelope) ID() ID {
+	if e.hashed {
+		return e.id
+	}
+	return NewID(e.SealHash(), e.Tag)
+}
 
 // Meta returns what an index keeps of e.
 func (e *Envelope) Meta() Meta {

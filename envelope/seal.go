@@ -56,8 +56,9 @@ func (s *Sealer) Seal(random io.Reader, expires passport.Time, p *Part) (*Envelo
 	if err := e.check(); err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
-	e.hash()
-	e.Tag = s.Out.TagKey(e.Epoch()).Tag(e.sealHash)
+	sealHash := SealHash(expires, sealed)
+	e.Tag = s.Out.TagKey(e.Epoch()).Tag(sealHash)
+	e.hash(sealHash)
 	return e, nil
 }
 

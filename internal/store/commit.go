@@ -91,7 +91,7 @@ func (s *Store) commitWrites() {
 		batch := g.gather(w)
 		start := time.Now()
 		s.commitBatch(batch)
-		g.took = time.Since(start)
+		g.took, g.came = time.Since(start), s.came
 	}
 }
 
@@ -99,20 +99,21 @@ func (s *Store) commitWrites() {
 //
 // Callers that were just answered come back with their next write, but not at once. Were
 // the first of them taken alone, they would fall into two groups of which each waits for
-// the other's sync: 256 callers made batches of 135. So while there are fewer writes than
-// in the last batch they are waited for, a quarter of the time that the last batch took. A
-// caller that is alone never waits: the last batch was of one.
+// the other's sync: 256 callers made batches of 135. So the callers of the last batch are
+// waited for beside those who came while it was written, a quarter of the time that it
+// took. A caller that is alone never waits: the last batch was of one, and nobody came.
 type gatherer struct {
 	writes <-chan *write
 	batch  []*write
 	took   time.Duration // by the last batch
+	came   int           // writes that waited already when the last batch was answered
 }
 
 const maxGather = 5 * time.Millisecond
 
 // gather returns the batch that begins with w. It holds until the next call.
 func (g *gatherer) gather(w *write) []*write {
-	last := len(g.batch)
+	all := len(g.batch) + g.came
 	g.batch = append(g.batch[:0], w)
 	var late <-chan time.Time
 	for len(g.batch) < maxBatchWrites {
@@ -125,7 +126,7 @@ func (g *gatherer) gather(w *write) []*write {
 			continue
 		default:
 		}
-		if len(g.batch) >= last {
+		if len(g.batch) >= all {
 			break
 		}
 		if late == nil {
@@ -177,8 +178,9 @@ func (b *openBatch) apply(w *write) {
 	if b.txn == nil {
 		b.begin()
 	}
-	t := &tx{txn: b.txn, changes: map[string][]byte{}, ledger: &b.store.ledger, room: b.room}
-	if w.err = w.change(t); w.err == nil && len(t.changes) > 0 {
+	b.store.changes.reset()
+	t := &tx{txn: b.txn, changes: &b.store.changes, ledger: &b.store.ledger, room: b.room}
+	if w.err = w.change(t); w.err == nil && len(t.changes.list) > 0 {
 		if b.room == roomToEnd && !(w.always && b.store.roomToEnd()) {
 			w.err = ErrDiskFull
 		} else {
@@ -199,7 +201,7 @@ func (b *openBatch) begin() {
 // add moves the changes of t into the transaction. If they do not fit, what is there
 // is committed first; t has seen all of that, so its changes are still right.
 func (b *openBatch) add(t *tx) error {
-	count, size, bytes := measure(t.changes)
+	count, size, bytes := measure(t.changes.list)
 	count, size = count+int64(len(t.delta.shares)), size+int64(len(t.delta.shares))*shareRecord
 	db := b.store.db
 	maxCount, maxSize := db.MaxBatchCount()*9/10-ledgerRecords, db.MaxBatchSize()*9/10-ledgerRecords*ledgerRecord
@@ -210,8 +212,8 @@ func (b *openBatch) add(t *tx) error {
 	if count > maxCount || size > maxSize {
 		return fmt.Errorf("%w: %d records of %d bytes", ErrTooLarge, count, size)
 	}
-	for k, v := range t.changes {
-		if err := setOrDelete(b.txn, []byte(k), v); err != nil {
+	for _, c := range t.changes.list {
+		if err := setOrDelete(b.txn, c.key, c.value); err != nil {
 			b.store.fail(err) // half of the write is in the transaction: it must not be committed
 			return b.store.failure()
 		}
@@ -224,14 +226,14 @@ func (b *openBatch) add(t *tx) error {
 
 // measure counts as Badger does (Entry.estimateSizeAndSetThreshold, Txn.checkSize);
 // bytes is the true sum.
-func measure(changes map[string][]byte) (count, size, bytes int64) {
-	for k, v := range changes {
+func measure(list []change) (count, size, bytes int64) {
+	for _, c := range list {
 		count++
-		bytes += int64(len(k) + len(v))
-		if len(v) >= valueThreshold {
-			size += int64(len(k) + 12 + entryOverhead)
+		bytes += int64(len(c.key) + len(c.value))
+		if len(c.value) >= valueThreshold {
+			size += int64(len(c.key) + 12 + entryOverhead)
 		} else {
-			size += int64(len(k) + len(v) + entryOverhead)
+			size += int64(len(c.key) + len(c.value) + entryOverhead)
 		}
 	}
 	return count, size, bytes
@@ -269,6 +271,7 @@ func (b *openBatch) commit() {
 	if b.txn != nil {
 		b.txn.Discard()
 	}
+	s.came = len(s.writes)
 	b.answer(err)
 	*b = openBatch{store: s}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/asmtp/asmtp/internal/store"
 )
 
-// TestCallersThatComeBackShareABatch: the committer waits for as many as it had last, for a
+// TestCallersThatComeBackShareABatch: the committer waits for as many as it had last, and beside them, for a
 // quarter of what the last batch took, and for nobody when it had one.
 func TestCallersThatComeBackShareABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -78,6 +78,8 @@ type incoming struct {
 	body    []byte
 	index   index // of a new envelope; mine is not decided yet
 	matches []envelope.Match
+
+	bodyKey, indexKey, dueKey, ownKey []byte
 }
 
 func (s *Store) prepare(arrivals []envelope.Arrival) []incoming {
@@ -89,12 +91,15 @@ func (s *Store) prepare(arrivals []envelope.Arrival) []incoming {
 			own: a.From.IsZero(), expires: a.Envelope.Expires, received: now, size: uint32(len(body)),
 			tag: a.Envelope.Tag, sealHash: a.Envelope.SealHash(), from: a.From,
 		}}
+		in := &list[i]
+		in.bodyKey, in.indexKey = bodyKey(in.id), indexKey(in.id)
+		in.dueKey, in.ownKey = dueKey(in.index.due(), in.id), ownKey(in.index.expires, in.id)
 	}
 	return list
 }
 
 func (s *Store) putEnvelope(t *tx, in *incoming, members int) (o envelope.Outcome, err error) {
-	old, err := t.index(in.id)
+	old, err := t.indexAt(in.indexKey, in.id)
 	if err != nil {
 		return o, err
 	}
@@ -114,10 +119,10 @@ func (s *Store) putEnvelope(t *tx, in *incoming, members int) (o envelope.Outcom
 		return o, nil
 	}
 	o.Fresh = true
-	t.set(bodyKey(in.id), in.body)
-	t.set(dueKey(x.due(), in.id), nil)
+	t.set(in.bodyKey, in.body)
+	t.set(in.dueKey, nil)
 	if x.own {
-		t.set(ownKey(x.expires, in.id), nil)
+		t.set(in.ownKey, nil)
 	}
 	for _, m := range in.matches {
 		if err := s.deliver(t, in.id, &x, m); err != nil {
@@ -125,7 +130,7 @@ func (s *Store) putEnvelope(t *tx, in *incoming, members int) (o envelope.Outcom
 		}
 	}
 	t.enter(&x)
-	t.setIndex(in.id, &x)
+	t.set(in.indexKey, x.bytes())
 	return o, nil
 }
 

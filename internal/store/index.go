@@ -77,8 +77,11 @@ func (x *index) meta(id envelope.ID) envelope.Meta {
 }
 
 // index returns the index record of an envelope, nil if it is not stored.
-func (t *tx) index(id envelope.ID) (*index, error) {
-	b, err := t.get(indexKey(id))
+func (t *tx) index(id envelope.ID) (*index, error) { return t.indexAt(indexKey(id), id) }
+
+// indexAt is index for who has the key already.
+func (t *tx) indexAt(k []byte, id envelope.ID) (*index, error) {
+	b, err := t.get(k)
 	if b == nil || err != nil {
 		return nil, err
 	}

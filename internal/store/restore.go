@@ -120,8 +120,7 @@ type bulk struct {
 }
 
 func (b *bulk) set(k, v []byte) error {
-	one := map[string][]byte{string(k): v}
-	count, size, bytes := measure(one)
+	count, size, bytes := measure([]change{{k, v}})
 	if b.count+count > b.db.MaxBatchCount()*9/10 || b.size+size > b.db.MaxBatchSize()*9/10 || b.bytes+bytes > maxBatchBytes {
 		if err := b.flush(); err != nil {
 			return err

@@ -76,6 +76,8 @@ type Store struct {
 
 	// The committer's.
 	ledger    ledger
+	changes   changes // of the write that is being applied
+	came      int     // writes that waited when the last batch was answered
 	vlog, wal logFiles
 	batchSize int64 // what the last transaction added to the tree of keys
 	memtable  int64 // and about what the memtable got so far

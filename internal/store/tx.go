@@ -12,7 +12,7 @@ import (
 // a write that fails leaves nothing behind and disturbs no other of its batch.
 type tx struct {
 	txn     *badger.Txn
-	changes map[string][]byte // nil: deleted
+	changes *changes
 	after   []func()
 	ledger  *ledger // with what earlier writes of the batch counted
 	delta   delta
@@ -21,28 +21,29 @@ type tx struct {
 
 // get returns the value of key, nil if there is none. The caller must not change it.
 func (t *tx) get(key []byte) ([]byte, error) {
-	if v, ok := t.changes[string(key)]; ok {
-		return v, nil
+	if i, ok := t.changes.find(key); ok {
+		return t.changes.list[i].value, nil
 	}
 	return get(t.txn, key)
 }
 
 func (t *tx) has(key []byte) (bool, error) {
-	if v, ok := t.changes[string(key)]; ok {
-		return v != nil, nil
+	if i, ok := t.changes.find(key); ok {
+		return t.changes.list[i].value != nil, nil
 	}
 	return has(t.txn, key)
 }
 
-// set keeps key and value; the caller must not change them any more.
+// set keeps key and value; the caller must not change them any more. A value of nil is
+// an empty one.
 func (t *tx) set(key, value []byte) {
 	if value == nil {
 		value = []byte{}
 	}
-	t.changes[string(key)] = value
+	t.changes.put(key, value)
 }
 
-func (t *tx) delete(key []byte) { t.changes[string(key)] = nil }
+func (t *tx) delete(key []byte) { t.changes.put(key, nil) }
 
 // onCommit has f called after the sync and before the caller of this write is
 // answered, in the order of the writes.
