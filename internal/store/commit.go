@@ -84,13 +84,17 @@ func (s *Store) submit(ctx context.Context, w *write) error {
 
 // commitWrites is the committer: the only goroutine that writes. It ends when the
 // channel is closed and empty.
+//
+// A write is applied as soon as it comes, while the callers of others are still at work on
+// theirs, so what remains to be done when the batch is complete is to commit it.
 func (s *Store) commitWrites() {
 	defer close(s.committed)
-	g := gatherer{writes: s.writes, batch: make([]*write, 0, maxBatchWrites)}
+	g := gatherer{writes: s.writes}
+	b := &openBatch{store: s}
 	for w := range s.writes {
-		batch := g.gather(w)
+		g.gather(w, b.take)
 		start := time.Now()
-		s.commitBatch(batch)
+		b.commit()
 		g.took, g.came = time.Since(start), s.came
 	}
 }
@@ -104,62 +108,56 @@ func (s *Store) commitWrites() {
 // took. A caller that is alone never waits: the last batch was of one, and nobody came.
 type gatherer struct {
 	writes <-chan *write
-	batch  []*write
-	took   time.Duration // by the last batch
-	came   int           // writes that waited already when the last batch was answered
+	last   int           // writes in the last batch
+	took   time.Duration // to commit it
+	came   int           // writes that waited already when it was answered
 }
 
 const maxGather = 5 * time.Millisecond
 
-// gather returns the batch that begins with w. It holds until the next call.
-func (g *gatherer) gather(w *write) []*write {
-	all := len(g.batch) + g.came
-	g.batch = append(g.batch[:0], w)
+// gather gives the batch that begins with w to take, one write after the other.
+func (g *gatherer) gather(w *write, take func(*write)) {
+	all, n := g.last+g.came, 0
+	defer func() { g.last = n }()
 	var late <-chan time.Time
-	for len(g.batch) < maxBatchWrites {
+	for {
+		take(w)
+		if n++; n >= maxBatchWrites {
+			return
+		}
+		ok := true
 		select {
-		case w, ok := <-g.writes:
-			if !ok {
-				return g.batch
-			}
-			g.batch = append(g.batch, w)
-			continue
+		case w, ok = <-g.writes:
 		default:
-		}
-		if len(g.batch) >= all {
-			break
-		}
-		if late == nil {
-			late = time.After(min(g.took/4, maxGather))
-		}
-		select {
-		case w, ok := <-g.writes:
-			if !ok {
-				return g.batch
+			if n >= all {
+				return
 			}
-			g.batch = append(g.batch, w)
-		case <-late:
-			return g.batch
+			if late == nil {
+				late = time.After(min(g.took/4, maxGather))
+			}
+			select {
+			case w, ok = <-g.writes:
+			case <-late:
+				return
+			}
+		}
+		if !ok {
+			return
 		}
 	}
-	return g.batch
 }
 
-// commitBatch applies the writes in order, in one transaction if they fit.
-func (s *Store) commitBatch(batch []*write) {
-	b := &openBatch{store: s}
-	for _, w := range batch {
-		if !w.taken.CompareAndSwap(false, true) {
-			continue
-		}
-		if w.alone == nil {
-			b.apply(w)
-			continue
-		}
-		b.commit()
-		w.done <- w.alone()
+// take applies w to the batch, unless its caller has given up.
+func (b *openBatch) take(w *write) {
+	if !w.taken.CompareAndSwap(false, true) {
+		return
+	}
+	if w.alone == nil {
+		b.apply(w)
+		return
 	}
 	b.commit()
+	w.done <- w.alone()
 }
 
 // openBatch is the transaction that the committer is filling.
@@ -273,7 +271,8 @@ func (b *openBatch) commit() {
 	}
 	s.came = len(s.writes)
 	b.answer(err)
-	*b = openBatch{store: s}
+	clear(b.writes)
+	*b = openBatch{store: s, writes: b.writes[:0]}
 }
 
 // answer tells all writes of the batch how they ended; err is that of the commit.

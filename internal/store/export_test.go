@@ -141,7 +141,7 @@ func (g *Gatherer) Queue(n int, delay time.Duration) {
 // waited for.
 func (g *Gatherer) Next() (n int, after time.Duration) {
 	start := time.Now()
-	n = len(g.g.gather(&write{}))
+	g.g.gather(&write{}, func(*write) { n++ })
 	return n, time.Since(start)
 }
 
