@@ -154,3 +154,37 @@ func skipBlock(b []byte) (rest []byte, last bool, err error) {
 	}
 	return b[size:], head&1 == 1, nil
 }
+
+// NewDecompressor reads what a frame of r holds, as it is asked for, and gives an error
+// beyond limit bytes. It is for frames that [Decompress] has taken before: it does not
+// notice what stands behind the frame. Close frees its memory.
+func NewDecompressor(r io.Reader, limit int64) (io.ReadCloser, error) {
+	dec, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCompressed, err)
+	}
+	return &decompressor{reader{dec}, limit}, nil
+}
+
+type decompressor struct {
+	reader
+	left int64
+}
+
+// Read gives ErrTooLarge beyond the limit.
+func (d *decompressor) Read(p []byte) (int, error) {
+	if int64(len(p)) > d.left+1 {
+		p = p[:d.left+1]
+	}
+	n, err := d.reader.Read(p)
+	if d.left -= int64(n); d.left < 0 {
+		return n - 1, fmt.Errorf("decompress: %w", ErrTooLarge)
+	}
+	return n, err
+}
+
+// Close ends reading.
+func (d *decompressor) Close() error {
+	d.dec.Close()
+	return nil
+}

@@ -29,7 +29,11 @@ type Account struct {
 	name    string
 	db      *sql.DB
 
-	writing sync.Mutex    // held by the one transaction that writes
+	writing sync.Mutex // held by the one transaction that writes
+	waiting struct {   // writes for the next one
+		sync.Mutex
+		list []*writeCall
+	}
 	sending chan struct{} // holds one element while the outbox is locked
 
 	changed struct {
@@ -109,6 +113,9 @@ func (a *Account) createFiles(ctx context.Context, name string, own *passport.Pa
 	}()
 	err = a.write(ctx, func(tx *sql.Tx) error {
 		if err := setMeta(ctx, tx, metaName, []byte(name)); err != nil {
+			return err
+		}
+		if err := makeFirstFolders(ctx, tx, a.now()); err != nil {
 			return err
 		}
 		return putPassport(ctx, tx, own)
@@ -195,7 +202,7 @@ func (a *Account) Overview(ctx context.Context) (Overview, error) {
 		o.LastSync = fromMillis(int64(binary.BigEndian.Uint64(b)))
 	}
 	err = a.db.QueryRowContext(ctx, `SELECT
-		(SELECT count(*) FROM mails WHERE folder = 0 AND id IS NOT NULL AND deleted = 0 AND read = 0),
+		(SELECT count(*) FROM places p JOIN folders f ON f.n = p.folder WHERE f.name = 'INBOX' AND p.flags & 1 = 0),
 		(SELECT count(*) FROM outgoing WHERE state = ?), (SELECT count(*) FROM outgoing WHERE state IN (?, ?)),
 		(SELECT count(*) FROM kept)`, Queued, Accepted, Held).Scan(&o.Unread, &o.Queued, &o.OnTheWay, &o.Newer)
 	return o, err

@@ -58,6 +58,13 @@ func (a *Account) showAgain(ctx context.Context, tx *sql.Tx, r *opened) (*Summar
 	if err := tx.QueryRowContext(ctx, "SELECT subject, size FROM mails WHERE id = ?", id[:]).Scan(&s.Subject, &s.Size); err != nil {
 		return nil, err
 	}
+	n, err := res.LastInsertId()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.placeArrived(ctx, tx, n, id, s.Size); err != nil {
+		return nil, err
+	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO body SELECT (SELECT n FROM mails WHERE id = ?1), idx, data FROM body WHERE mail =
 		(SELECT n FROM mails WHERE folder = ?2 AND sender = ?3 AND mail_id = ?4 AND body_hash = ?5)`, id[:], inbox, from[:], p.MailID[:], p.BodyHash[:])
 	return s, err

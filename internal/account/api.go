@@ -137,6 +137,8 @@ type Summary struct {
 	Size        int64
 	Read        bool
 	Attachments int
+
+	n int64 // its row
 }
 
 // Mail is an opened mail.

@@ -123,19 +123,6 @@ func inTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error) error {
 	return nil
 }
 
-// write runs fn in a transaction that is on disk when write returns, and tells those
-// who wait that something changed. fn must use tx only: the process writes one
-// transaction at a time.
-func (a *Account) write(ctx context.Context, fn func(*sql.Tx) error) error {
-	a.writing.Lock()
-	defer a.writing.Unlock()
-	if err := inTx(ctx, a.db, fn); err != nil {
-		return err
-	}
-	a.notify()
-	return nil
-}
-
 // querier is a database or a transaction.
 type querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)

@@ -55,6 +55,7 @@ func (x *exchange) follow(ctx context.Context) error {
 	g.Go(func() error { return f.keepAnswering(ctx) })
 	g.Go(func() error { return f.keepAging(ctx) })
 	g.Go(func() error { return x.a.watchOthers(ctx) })
+	g.Go(func() error { return x.a.keepIndexing(ctx) })
 	return g.Wait()
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -17,91 +18,113 @@ import (
 )
 
 const (
-	// maxIndexed is how many bytes of a mail's text can be searched for.
-	maxIndexed = 256 << 10
 	// minPrefix is how many digits of an id are needed at least.
 	minPrefix = 4
 	// noticeSender is shown as the sender of what the account itself reports.
 	noticeSender = "Mail delivery"
 )
 
-func indexMail(ctx context.Context, q querier, mail int64, v *message.View, sender string) error {
-	text := v.Text
-	if len(text) > maxIndexed {
-		text = text[:maxIndexed]
-	}
-	for _, f := range v.Attachments {
-		text += " " + f.Name
-	}
-	_, err := q.ExecContext(ctx, "INSERT INTO search (rowid, subject, sender, text) VALUES (?, ?, ?, ?)",
-		mail, v.Subject, sender+" "+v.From.Name, strings.ToValidUTF8(text, ""))
-	return err
-}
-
-// Inbox lists received mail, newest first.
+// Inbox lists the mail of INBOX, newest first.
 func (a *Account) Inbox(ctx context.Context, o InboxOptions) ([]Summary, error) {
-	return a.list(ctx, inbox, o)
+	return a.list(ctx, "", o)
 }
 
-// Sent lists sent mail, newest first; From is the user and Read is true.
+// Sent lists the mail in the folder of sent mail, newest first.
 func (a *Account) Sent(ctx context.Context, o InboxOptions) ([]Summary, error) {
-	return a.list(ctx, sent, o)
+	return a.list(ctx, SpecialSent, o)
 }
 
-func (a *Account) list(ctx context.Context, folder int, o InboxOptions) ([]Summary, error) {
-	where, args := "folder = ? AND id IS NOT NULL AND deleted = 0", []any{folder}
-	if o.Unread {
-		where += " AND read = 0"
+func (a *Account) list(ctx context.Context, special string, o InboxOptions) ([]Summary, error) {
+	dir, err := a.directory(ctx)
+	if err != nil {
+		return nil, err
 	}
+	folder, err := specialFolder(ctx, a.db, special)
+	if err != nil {
+		return nil, err
+	}
+	var found map[int64]bool
 	if o.Search != "" {
-		query := searchQuery(o.Search)
-		if query == "" {
+		words := searchWords(o.Search)
+		if len(words) == 0 {
 			return nil, nil
 		}
-		where += " AND n IN (SELECT rowid FROM search WHERE search MATCH ?)"
-		args = append(args, query)
-	}
-	limit := -1
-	if o.Limit > 0 {
-		limit = o.Limit
-	}
-	return a.summaries(ctx, where+" ORDER BY received DESC, n DESC LIMIT ?", append(args, limit)...)
-}
-
-// searchQuery turns the user's words into a query in which every word must occur, the
-// last letters of each left open. Nothing of FTS5's own syntax gets through.
-func searchQuery(words string) string {
-	var terms []string
-	for _, w := range strings.FieldsFunc(words, func(r rune) bool { return unicode.IsSpace(r) || r == '"' || r == 0 }) {
-		if strings.ContainsFunc(w, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }) {
-			terms = append(terms, `"`+w+`"*`)
+		if found, err = a.searchWords(ctx, dir, folder, words); err != nil {
+			return nil, err
 		}
 	}
-	return strings.Join(terms, " ")
+	where := "FROM places p JOIN mails m ON m.n = p.mail WHERE p.folder = ?"
+	if o.Unread {
+		where += " AND p.flags & 1 = 0"
+	}
+	limit := -1
+	if o.Limit > 0 && found == nil {
+		limit = o.Limit
+	}
+	list, err := a.summaries(ctx, dir, where+" GROUP BY m.n ORDER BY m.received DESC, m.n DESC LIMIT ?", folder, limit)
+	if err != nil || found == nil {
+		return list, err
+	}
+	list = slices.DeleteFunc(list, func(s Summary) bool { return !found[s.n] })
+	if o.Limit > 0 {
+		list = list[:min(o.Limit, len(list))]
+	}
+	return list, nil
 }
 
-func (a *Account) summaries(ctx context.Context, where string, args ...any) ([]Summary, error) {
+// searchWords returns the words of a search that say anything.
+func searchWords(text string) []string {
+	return slices.DeleteFunc(strings.Fields(text), func(w string) bool {
+		return !strings.ContainsFunc(w, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) })
+	})
+}
+
+// directory returns who is known.
+func (a *Account) directory(ctx context.Context) (*directory, error) {
 	peers, err := a.peers(ctx, a.db)
 	if err != nil {
 		return nil, err
 	}
-	dir := newDirectory(a.ID(), a.name, peers)
+	return newDirectory(a.ID(), a.name, peers), nil
+}
+
+// summaries returns the mails m of a query from "FROM" on. A mail is read if it is in one
+// of its places.
+func (a *Account) summaries(ctx context.Context, dir *directory, from string, args ...any) ([]Summary, error) {
 	var out []Summary
-	err = each(ctx, a.db, "SELECT id, sender, certain, notice, subject, date, received, size, read, attachments FROM mails WHERE "+where, args, func(rows *sql.Rows) error {
+	err := each(ctx, a.db, `SELECT m.n, m.id, m.folder, m.sender, m.certain, m.notice, m.claimed, m.subject, m.date, m.received, m.size, m.attachments,
+		EXISTS (SELECT 1 FROM places q WHERE q.mail = m.n AND q.flags & 1) `+from, args, func(rows *sql.Rows) error {
 		var s Summary
 		var notice bool
+		var claimed string
+		var folder int
 		var date, received int64
-		if err := rows.Scan(into{s.ID[:]}, into{s.Sender[:]}, &s.Certain, &notice, &s.Subject, &date, &received, &s.Size, &s.Read, &s.Attachments); err != nil {
+		if err := rows.Scan(&s.n, into{s.ID[:]}, &folder, into{s.Sender[:]}, &s.Certain, &notice, &claimed, &s.Subject, &date, &received, &s.Size, &s.Attachments, &s.Read); err != nil {
 			return err
 		}
 		s.From, s.Date, s.Received = dir.who(s.Sender), fromMillis(date), fromMillis(received)
-		if notice {
+		switch {
+		case notice:
 			s.From = noticeSender
+		case folder == filed:
+			s.From = claimed
 		}
 		out = append(out, s)
 		return nil
 	})
 	return out, err
+}
+
+// summary returns what is listed of a mail.
+func (a *Account) summary(ctx context.Context, dir *directory, id MailID) (Summary, error) {
+	list, err := a.summaries(ctx, dir, "FROM mails m WHERE m.id = ? AND m.deleted = 0", id[:])
+	if err != nil {
+		return Summary{}, err
+	}
+	if len(list) == 0 {
+		return Summary{}, fmt.Errorf("mail %s: %w", id, ErrNotFound)
+	}
+	return list[0], nil
 }
 
 // Find returns the id of the mail whose id begins with prefix, at least 4 hex digits:
@@ -180,19 +203,15 @@ func (a *Account) Mail(ctx context.Context, id MailID) (*Mail, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := a.summaries(ctx, "id = ? AND deleted = 0", id[:])
+	dir, err := a.directory(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if len(list) == 0 {
-		return nil, fmt.Errorf("mail %s: %w", id, ErrNotFound)
-	}
-	peers, err := a.peers(ctx, a.db)
+	s, err := a.summary(ctx, dir, id)
 	if err != nil {
 		return nil, err
 	}
-	dir := newDirectory(a.ID(), a.name, peers)
-	m := &Mail{Summary: list[0], Text: v.Text, MessageID: v.MessageID}
+	m := &Mail{Summary: s, Text: v.Text, MessageID: v.MessageID}
 	for _, to := range v.To {
 		m.To = append(m.To, dir.show(to))
 	}
@@ -233,12 +252,33 @@ func (a *Account) MarkRead(ctx context.Context, id MailID, read bool) error {
 		if err != nil {
 			return err
 		}
-		if read && a.o.ReadReceipts {
-			if err := a.queueReadReceipt(ctx, tx, n); err != nil {
+		places, err := placesOf(ctx, tx, n)
+		if err != nil {
+			return err
+		}
+		how := RemoveFlags
+		if read {
+			how = AddFlags
+		}
+		for folder, list := range places {
+			if err := a.changeFlags(ctx, tx, folder, list, how, FlagSeen, nil); err != nil {
 				return err
 			}
 		}
-		_, err = tx.ExecContext(ctx, "UPDATE mails SET read = ? WHERE n = ?", read, n)
+		return nil
+	})
+}
+
+// placesOf returns where a mail is, by folder.
+func placesOf(ctx context.Context, q querier, mail int64) (map[int64][]placed, error) {
+	out := make(map[int64][]placed)
+	return out, each(ctx, q, "SELECT folder, uid, id, flags, keywords, date, size FROM places WHERE mail = ?", []any{mail}, func(rows *sql.Rows) error {
+		p := placed{mail: mail}
+		var folder int64
+		var keywords string
+		err := rows.Scan(&folder, &p.uid, into{p.id[:]}, &p.flags, &keywords, &p.date, &p.size)
+		p.keywords = splitKeywords(keywords)
+		out[folder] = append(out[folder], p)
 		return err
 	})
 }
@@ -258,28 +298,24 @@ func (a *Account) queueReadReceipt(ctx context.Context, tx *sql.Tx, n int64) err
 	return a.queueReceipt(ctx, tx, sender, id, hash, envelope.ReceiptRead)
 }
 
-// Delete removes a mail from this device. A sent mail that is still on its way goes on.
+// Delete removes a mail from all folders of this device. A sent mail that is still on its
+// way goes on.
 func (a *Account) Delete(ctx context.Context, id MailID) error {
 	return a.write(ctx, func(tx *sql.Tx) error {
 		n, err := a.row(ctx, tx, id)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM search WHERE rowid = ?", n); err != nil {
+		places, err := placesOf(ctx, tx, n)
+		if err != nil {
 			return err
 		}
-		var needed int
-		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM outgoing WHERE mail = ?", n).Scan(&needed); err != nil {
-			return err
+		for folder, list := range places {
+			if err := a.removePlaces(ctx, tx, folder, list); err != nil {
+				return err
+			}
 		}
-		if needed == 0 {
-			_, err = tx.ExecContext(ctx, "DELETE FROM mails WHERE n = ?", n)
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, "UPDATE mails SET deleted = 1 WHERE n = ?", n); err != nil {
-			return err
-		}
-		return dropBodies(ctx, tx)
+		return nil
 	})
 }
 
@@ -293,14 +329,18 @@ func dropBodies(ctx context.Context, tx *sql.Tx) error {
 // Reply returns a draft that answers a mail: to its sender, with the subject and the
 // references set.
 func (a *Account) Reply(ctx context.Context, id MailID) (Draft, error) {
-	list, err := a.summaries(ctx, "id = ? AND deleted = 0 AND notice = 0", id[:])
+	dir, err := a.directory(ctx)
 	if err != nil {
 		return Draft{}, err
 	}
-	if len(list) == 0 {
-		return Draft{}, fmt.Errorf("mail %s to reply to: %w", id, ErrNotFound)
+	s, err := a.summary(ctx, dir, id)
+	if err == nil && s.From == noticeSender {
+		err = ErrNotFound
 	}
-	d := Draft{To: []string{idAddress(list[0].Sender)}, Subject: list[0].Subject, Reply: id}
+	if err != nil {
+		return Draft{}, fmt.Errorf("mail %s to reply to: %w", id, err)
+	}
+	d := Draft{To: []string{idAddress(s.Sender)}, Subject: s.Subject, Reply: id}
 	if !strings.HasPrefix(strings.ToLower(d.Subject), "re:") {
 		d.Subject = "Re: " + d.Subject
 	}
@@ -344,5 +384,8 @@ func (a *Account) notice(ctx context.Context, tx *sql.Tx, out int64, f message.F
 	if _, err := tx.ExecContext(ctx, "INSERT INTO body VALUES (?, 0, ?)", n, raw.Bytes()); err != nil {
 		return err
 	}
-	return indexMail(ctx, tx, n, v, noticeSender)
+	if err := toIndex(ctx, tx, n); err != nil {
+		return err
+	}
+	return a.placeArrived(ctx, tx, n, id, int64(raw.Len()))
 }

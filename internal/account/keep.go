@@ -77,6 +77,7 @@ func (a *Account) forgetOld(ctx context.Context) error {
 	}{
 		{"seen", "until < ?", millis(now)},
 		{"mails", "folder = 0 AND id IS NULL AND received < ?", millis(now.Add(-seenFor))},
+		{"mails", "folder = 2 AND id IS NULL AND received < ?", millis(now.Add(-staleAfter))}, // filing it was broken off
 		{"receipts", "created < ?", millis(now.Add(-receiptsFor))},
 	} {
 		var n int

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // migrations make a database of version i+1 one of version i+2. One that was released is
@@ -52,6 +53,39 @@ CREATE TABLE batches (
 CREATE INDEX receipts_batch ON receipts (batch);
 CREATE TABLE forks (id BLOB PRIMARY KEY, export BLOB NOT NULL, seen INTEGER NOT NULL);
 `,
+	`-- from 2 to 3: folders; afterSchema3 fills them
+DROP INDEX mails_list;
+DROP TABLE search;
+ALTER TABLE mails ADD COLUMN claimed TEXT NOT NULL DEFAULT '';
+CREATE INDEX mails_message_id ON mails (message_id) WHERE folder > 0 AND message_id <> '';
+ALTER TABLE outgoing ADD COLUMN notify INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outgoing ADD COLUMN envid TEXT NOT NULL DEFAULT '';
+ALTER TABLE outgoing ADD COLUMN orcpt TEXT NOT NULL DEFAULT '';
+` + mailboxSchema,
+}
+
+// afterSchema3 makes the first folders and puts the mails into them, in the order in
+// which they came.
+func afterSchema3(ctx context.Context, tx *sql.Tx) error {
+	if err := makeFirstFolders(ctx, tx, time.Now()); err != nil {
+		return err
+	}
+	change, err := nextChange(ctx, tx)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO places (folder, uid, mail, id, flags, date, size, changed)
+		SELECT f.n, row_number() OVER (PARTITION BY f.n ORDER BY m.received, m.n), m.n, m.id, m.read, m.received, m.size, ?
+		FROM mails m JOIN folders f ON f.name = CASE m.folder WHEN 0 THEN 'INBOX' ELSE 'Sent' END WHERE m.id IS NOT NULL AND m.deleted = 0`, change)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "INSERT INTO unindexed SELECT DISTINCT mail FROM places"); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE folders SET uid_next = coalesce((SELECT max(uid) FROM places p WHERE p.folder = folders.n), 0) + 1,
+		last_given = CASE WHEN EXISTS (SELECT 1 FROM places p WHERE p.folder = folders.n) THEN uid_validity ELSE 0 END`)
+	return err
 }
 
 // copyName is where the database of an older version is kept when it is migrated.
@@ -71,7 +105,7 @@ func migrate(ctx context.Context, db *sql.DB, path string) error {
 			return fmt.Errorf("migrate the database: %w", err)
 		}
 		if done {
-			return removeOldCopies(path)
+			return nil
 		}
 	}
 }
@@ -108,10 +142,18 @@ func migrateOnce(ctx context.Context, conn *sql.Conn, path string) (done bool, e
 			return false, err
 		}
 	}
+	if version < 3 {
+		if err := afterSchema3(ctx, tx); err != nil {
+			return false, err
+		}
+	}
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version=%d", schemaVersion)); err != nil {
 		return false, err
 	}
-	return true, tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return false, err
+	}
+	return true, removeOldCopies(path, version)
 }
 
 // copyFile makes a durable copy, mode 0600, that is there whole or not at all.
@@ -142,9 +184,9 @@ func copyFile(from, to string) error {
 	return syncDir(filepath.Dir(to))
 }
 
-// removeOldCopies leaves the copy of the version before this one.
-func removeOldCopies(path string) error {
-	for v := 1; v < schemaVersion-1; v++ {
+// removeOldCopies leaves the copy of the version that was migrated from.
+func removeOldCopies(path string, from int) error {
+	for v := 1; v < from; v++ {
 		if err := os.Remove(copyName(path, v)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove an old copy of the database: %w", err)
 		}

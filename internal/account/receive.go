@@ -408,7 +408,10 @@ func (a *Account) completeMail(ctx context.Context, tx *sql.Tx, o *opener, r *op
 	if err != nil {
 		return nil, err
 	}
-	if err := indexMail(ctx, tx, mail, view, r.from.name); err != nil {
+	if err := toIndex(ctx, tx, mail); err != nil {
+		return nil, err
+	}
+	if err := a.placeArrived(ctx, tx, mail, id, int64(len(raw))); err != nil {
 		return nil, err
 	}
 	if err := a.answer(ctx, tx, r, envelope.ReceiptStored); err != nil {

@@ -1,9 +1,9 @@
 package account
 
 // schemaVersion is kept as SQLite's user_version. A database of a higher one is refused.
-const schemaVersion = 2
+const schemaVersion = 3
 
-// schema is the database of version 2, of which migrate.go makes older ones. Times are
+// schema is the database of version 3, of which migrate.go makes older ones. Times are
 // Unix milliseconds, except stamps and what is part of an envelope.
 const schema = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
@@ -41,7 +41,8 @@ CREATE TABLE tagkeys (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX tagkeys_pair ON tagkeys (node, peer, own_key, peer_key, epoch) WHERE gone = 0;
 
--- Mail, received (folder 0) and sent (folder 1). id is null until it is complete.
+-- Mail, received (folder 0), sent (folder 1) and filed by a program (folder 2). id is null
+-- until it is complete. deleted: it has no place; read: it was seen once.
 CREATE TABLE mails (
   n INTEGER PRIMARY KEY, id BLOB UNIQUE, folder INTEGER NOT NULL, sender BLOB NOT NULL,
   mail_id BLOB NOT NULL, body_hash BLOB NOT NULL, flags INTEGER NOT NULL, total INTEGER NOT NULL,
@@ -49,9 +50,10 @@ CREATE TABLE mails (
   notice INTEGER NOT NULL DEFAULT 0, deleted INTEGER NOT NULL DEFAULT 0, read INTEGER NOT NULL DEFAULT 0,
   size INTEGER NOT NULL DEFAULT 0, subject TEXT NOT NULL DEFAULT '', date INTEGER NOT NULL DEFAULT 0,
   attachments INTEGER NOT NULL DEFAULT 0, message_id TEXT NOT NULL DEFAULT '',
+  claimed TEXT NOT NULL DEFAULT '', -- whom a filed mail says to be from
   UNIQUE (folder, sender, mail_id, body_hash)
 );
-CREATE INDEX mails_list ON mails (folder, received) WHERE id IS NOT NULL AND deleted = 0;
+CREATE INDEX mails_message_id ON mails (message_id) WHERE folder > 0 AND message_id <> '';
 -- A mail's body as its parts carry it.
 CREATE TABLE body (
   mail INTEGER NOT NULL REFERENCES mails (n) ON DELETE CASCADE, idx INTEGER NOT NULL, data BLOB NOT NULL,
@@ -64,8 +66,7 @@ CREATE TABLE seen (
   expires INTEGER NOT NULL DEFAULT 0, sealing BLOB NOT NULL DEFAULT x'',
   PRIMARY KEY (sender, mail_id, body_hash)
 ) WITHOUT ROWID;
-CREATE VIRTUAL TABLE search USING fts5 (subject, sender, text, content='', contentless_delete=1, tokenize='unicode61 remove_diacritics 2');
-
+` + mailboxSchema + `
 -- A sent mail on its way to one recipient.
 CREATE TABLE outgoing (
   n INTEGER PRIMARY KEY, mail INTEGER NOT NULL REFERENCES mails (n), mail_id BLOB NOT NULL, body_hash BLOB NOT NULL,
@@ -76,6 +77,7 @@ CREATE TABLE outgoing (
   sealed_for BLOB NOT NULL DEFAULT x'', -- both shared keys its parts are sealed with
   expires INTEGER NOT NULL DEFAULT 0,
   delayed INTEGER NOT NULL DEFAULT 0, -- which notices were given, see age.go
+  notify INTEGER NOT NULL DEFAULT 0, envid TEXT NOT NULL DEFAULT '', orcpt TEXT NOT NULL DEFAULT '', -- RFC 3461
   UNIQUE (mail_id, recipient)
 );
 CREATE INDEX outgoing_due ON outgoing (state, next);
@@ -122,4 +124,38 @@ CREATE TABLE acks (node BLOB NOT NULL, generation BLOB NOT NULL, number INTEGER 
 CREATE TABLE kept (id BLOB PRIMARY KEY, peer BLOB NOT NULL, envelope BLOB NOT NULL, received INTEGER NOT NULL);
 -- Second chains of passports: the one seen first is in force, this is the proof.
 CREATE TABLE forks (id BLOB PRIMARY KEY, export BLOB NOT NULL, seen INTEGER NOT NULL);
+`
+
+// mailboxSchema is what came with version 3: what mail programs see.
+const mailboxSchema = `
+-- forgotten: up to that change removed places are not remembered any more.
+CREATE TABLE folders (
+  n INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, special TEXT NOT NULL DEFAULT '',
+  uid_validity INTEGER NOT NULL, uid_next INTEGER NOT NULL DEFAULT 1, forgotten INTEGER NOT NULL DEFAULT 0,
+  last_given INTEGER NOT NULL DEFAULT 0 -- when it got its latest UID, in seconds
+);
+-- Names, also of folders that are there no more.
+CREATE TABLE subscriptions (name TEXT PRIMARY KEY) WITHOUT ROWID;
+-- Where mails are. id and size are those of the mail; changed: see changes.go.
+CREATE TABLE places (
+  folder INTEGER NOT NULL REFERENCES folders (n) ON DELETE CASCADE, uid INTEGER NOT NULL,
+  mail INTEGER NOT NULL REFERENCES mails (n), id BLOB NOT NULL, flags INTEGER NOT NULL DEFAULT 0,
+  keywords TEXT NOT NULL DEFAULT '', date INTEGER NOT NULL, size INTEGER NOT NULL, changed INTEGER NOT NULL,
+  PRIMARY KEY (folder, uid)
+) WITHOUT ROWID;
+CREATE INDEX places_mail ON places (mail);
+CREATE INDEX places_changed ON places (folder, changed);
+CREATE TABLE expunged (
+  folder INTEGER NOT NULL REFERENCES folders (n) ON DELETE CASCADE, changed INTEGER NOT NULL, uid INTEGER NOT NULL,
+  PRIMARY KEY (folder, changed, uid)
+) WITHOUT ROWID;
+-- What programs are shown of a mail: the header, and the message after its first bytes.
+CREATE TABLE shown (
+  mail INTEGER PRIMARY KEY REFERENCES mails (n) ON DELETE CASCADE, header BLOB NOT NULL, skip INTEGER NOT NULL
+);
+-- What the index of texts lacks yet.
+CREATE TABLE unindexed (mail INTEGER PRIMARY KEY);
+CREATE VIRTUAL TABLE search USING fts5 (header, text, content='', contentless_delete=1, detail=none, tokenize='trigram');
+-- Passwords of mail programs.
+CREATE TABLE passwords (name TEXT PRIMARY KEY, salt BLOB NOT NULL, hash BLOB NOT NULL, created INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 `

@@ -31,9 +31,11 @@ const (
 	retentionMargin = 4 * time.Hour
 )
 
+// What the column folder of a mail says: how it came here.
 const (
-	inbox = 0
+	inbox = 0 // it arrived
 	sent  = 1
+	filed = 2 // by a mail program, or imported
 )
 
 // Send puts a mail into the outbox. When it returns, the mail is on disk for every
@@ -254,7 +256,10 @@ func (a *Account) enqueue(ctx context.Context, tx *sql.Tx, m *outMail, own *pass
 			return err
 		}
 	}
-	if err := indexMail(ctx, tx, mail, m.view, a.name); err != nil {
+	if err := toIndex(ctx, tx, mail); err != nil {
+		return err
+	}
+	if err := a.placeSent(ctx, tx, mail, m.id, m.raw, m.view.MessageID); err != nil {
 		return err
 	}
 	for i, p := range recipients {

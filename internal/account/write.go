@@ -1,0 +1,88 @@
+package account
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+)
+
+// writeCall is a call of write that waits for its turn.
+type writeCall struct {
+	ctx  context.Context
+	fn   func(*sql.Tx) error
+	done bool
+	err  error
+}
+
+// write runs fn in a transaction that is on disk when write returns, and tells those
+// who wait that something changed. fn must use tx only: the process writes one
+// transaction at a time. Calls that wait while another one commits share the next commit,
+// which is what a write costs; fn may run twice, and only the last run counts.
+func (a *Account) write(ctx context.Context, fn func(*sql.Tx) error) error {
+	c := &writeCall{ctx: ctx, fn: fn}
+	a.waiting.Lock()
+	a.waiting.list = append(a.waiting.list, c)
+	a.waiting.Unlock()
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	if c.done {
+		return c.err
+	}
+	a.waiting.Lock()
+	batch := a.waiting.list
+	a.waiting.list = nil
+	a.waiting.Unlock()
+	if len(batch) == 1 || !a.writeTogether(batch) {
+		for _, c := range batch {
+			if !c.done {
+				c.err, c.done = inTx(c.ctx, a.db, c.fn), true
+			}
+		}
+	}
+	for _, c := range batch {
+		if c.err == nil {
+			a.notify()
+			break
+		}
+	}
+	return c.err
+}
+
+// writeTogether runs the calls in one transaction, each within a savepoint, so that one
+// that fails leaves nothing behind. If one broke the transaction, as a statement does that
+// its context interrupts, nothing of any is kept, and false is returned.
+func (a *Account) writeTogether(batch []*writeCall) bool {
+	ctx := context.Background() // a caller that gives up must not take the others with it
+	errs := make([]error, len(batch))
+	err := inTx(ctx, a.db, func(tx *sql.Tx) error {
+		for i, c := range batch {
+			if errs[i] = c.ctx.Err(); errs[i] != nil {
+				continue
+			}
+			if _, err := tx.ExecContext(ctx, "SAVEPOINT one"); err != nil {
+				return err
+			}
+			if errs[i] = c.fn(tx); errs[i] != nil {
+				if _, err := tx.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
+					return fmt.Errorf("%w: %w", errBroken, err)
+				}
+			}
+			if _, err := tx.ExecContext(ctx, "RELEASE one"); err != nil {
+				return fmt.Errorf("%w: %w", errBroken, err)
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, errBroken) {
+		return false
+	}
+	for i, c := range batch {
+		if c.err, c.done = errs[i], true; err != nil {
+			c.err = err
+		}
+	}
+	return true
+}
+
+var errBroken = errors.New("the transaction is broken")
