@@ -212,3 +212,16 @@ func (a *Account) TakeForeign(ctx context.Context, p *passport.Passport) error {
 		return a.mergeForeign(ctx, tx, clientapi.PassportChange{ID: p.ID(), Passport: p})
 	})
 }
+
+// Dir returns the directory of the account.
+func (a *Account) Dir() string { return a.dir }
+
+// Write runs a statement in a write, which then fails with err.
+func (a *Account) Write(ctx context.Context, query string, result error) error {
+	return a.write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, query); err != nil {
+			return err
+		}
+		return result
+	})
+}

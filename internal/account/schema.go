@@ -155,7 +155,7 @@ CREATE TABLE shown (
 );
 -- What the index of texts lacks yet.
 CREATE TABLE unindexed (mail INTEGER PRIMARY KEY);
-CREATE VIRTUAL TABLE search USING fts5 (header, text, content='', contentless_delete=1, detail=none, tokenize='trigram');
+CREATE VIRTUAL TABLE search USING fts5 (text, content='', contentless_delete=1, detail=none, tokenize='trigram');
 -- Passwords of mail programs.
 CREATE TABLE passwords (name TEXT PRIMARY KEY, salt BLOB NOT NULL, hash BLOB NOT NULL, created INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 `

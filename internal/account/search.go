@@ -136,7 +136,7 @@ func index(ctx context.Context, tx *sql.Tx, list []int64, found []texts) error {
 			}
 			continue // by another process, or the mail is gone
 		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO search (rowid, header, text) VALUES (?, ?, ?)", n, found[i].header, found[i].body); err != nil {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO search (rowid, text) VALUES (?, ?)", n, found[i].header+"\n"+found[i].body); err != nil {
 			return err
 		}
 	}
@@ -171,8 +171,9 @@ func (a *Account) keepIndexing(ctx context.Context) error {
 	}
 }
 
-// trigrams returns the query of the index for a folded text; "" if it is too short.
-func trigrams(folded, column string) string {
+// trigrams returns the query of the index for a folded text; "" if it is too short. What
+// it finds is read to be sure: the index does not keep where its trigrams stand.
+func trigrams(folded string) string {
 	runes := []rune(folded)
 	seen := make(map[string]bool)
 	var terms []string
@@ -183,10 +184,7 @@ func trigrams(folded, column string) string {
 			terms = append(terms, `"`+strings.ReplaceAll(t, `"`, `""`)+`"`)
 		}
 	}
-	if len(terms) == 0 {
-		return ""
-	}
-	return column + "(" + strings.Join(terms, " AND ") + ")"
+	return strings.Join(terms, " AND ")
 }
 
 // TextQuery is a text that is to stand somewhere in a message, whatever its case and
@@ -204,11 +202,7 @@ func (a *Account) SearchFolder(ctx context.Context, folder int64, q TextQuery) (
 	}
 	folded := fold(q.Text)
 	query, args := "SELECT p.uid, p.mail FROM places p WHERE p.folder = ?", []any{folder}
-	column := ""
-	if q.BodyOnly {
-		column = "text : "
-	}
-	if match := trigrams(folded, column); match != "" {
+	if match := trigrams(folded); match != "" {
 		query, args = query+" AND p.mail IN (SELECT rowid FROM search WHERE search MATCH ?)", append(args, match)
 	}
 	var list []placed
@@ -252,7 +246,7 @@ func (a *Account) searchWords(ctx context.Context, dir *directory, folder int64,
 	query, args := "SELECT p.mail FROM places p WHERE p.folder = ?", []any{folder}
 	for i, w := range words {
 		words[i] = fold(w)
-		if match := trigrams(words[i], ""); match != "" {
+		if match := trigrams(words[i]); match != "" {
 			query, args = query+" AND p.mail IN (SELECT rowid FROM search WHERE search MATCH ?)", append(args, match)
 		}
 	}
