@@ -373,3 +373,47 @@ func TestPasswords(t *testing.T) {
 		}
 	}
 }
+
+// What arrives is presented with the sender's true address, by the reader's name for it,
+// and the body byte for byte; what was sent is presented with the sender's own names.
+func TestPresentedHeader(t *testing.T) {
+	_, alice, bob := pair(t, nil)
+	const body = "\x00 body\r\n\n\x80\r\n"
+	send(t, alice, account.Draft{Raw: strings.NewReader("From: Alice <alice@asmtp>\r\nTo: bob@asmtp\r\nX-Odd:  kept\r\n\r\n" + body)})
+	sync1(t, alice)
+	if len(sync1(t, bob)) != 1 {
+		t.Fatal("no mail came")
+	}
+	for _, test := range []struct {
+		a      *account.Account
+		folder string
+		want   []string
+	}{
+		{bob, "INBOX", []string{"Authentication-Results: asmtp; passport=pass (" + alice.ID().String() + ")\r\n", "From: \"alice\" <alice@asmtp>\r\n", "To: \"bob\" <bob@asmtp>\r\n", "X-Odd:  kept\r\n"}},
+		{alice, "Sent", []string{"To: \"bob\" <bob@asmtp>\r\n", "X-Odd:  kept\r\n"}},
+	} {
+		f := folder(t, test.a, test.folder)
+		err := test.a.ReadPlaces(t.Context(), f.ID, []uint32{1}, true, func(p account.Place, header, whole []byte) error {
+			for _, want := range test.want {
+				if !strings.Contains(string(header), want) {
+					t.Errorf("%s lacks %q:\n%s", test.folder, want, header)
+				}
+			}
+			if string(whole) != string(header)+body || p.Size != int64(len(whole)) {
+				t.Errorf("%s: size %d, message %q", test.folder, p.Size, whole)
+			}
+			m, err := test.a.OpenPlace(t.Context(), f.ID, 1)
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			if got, err := io.ReadAll(m); err != nil || string(got) != string(whole) {
+				t.Errorf("in pieces %q, %v", got, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}

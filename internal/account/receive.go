@@ -411,7 +411,11 @@ func (a *Account) completeMail(ctx context.Context, tx *sql.Tx, o *opener, r *op
 	if err := toIndex(ctx, tx, mail); err != nil {
 		return nil, err
 	}
-	if err := a.placeArrived(ctx, tx, mail, id, int64(len(raw))); err != nil {
+	size, err := a.showArrived(ctx, tx, o, r, mail, id, raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.placeArrived(ctx, tx, mail, id, size); err != nil {
 		return nil, err
 	}
 	if err := a.answer(ctx, tx, r, envelope.ReceiptStored); err != nil {

@@ -63,7 +63,8 @@ func (a *Account) Send(ctx context.Context, d Draft) ([]Outgoing, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := outMail{id: id, raw: int64(len(raw)), view: view, lifetime: d.Lifetime}
+	m := outMail{id: id, raw: int64(len(raw)), view: view, lifetime: d.Lifetime, skip: headerLength(raw, true)}
+	m.shown = message.Sent(raw[:m.skip], dir.asReader)
 	m.body, m.flags = raw, 0
 	if c, ok := envelope.Compress(raw); ok {
 		m.body, m.flags = c, envelope.FlagCompressed
@@ -95,6 +96,8 @@ type outMail struct {
 	flags    uint8
 	body     []byte // as carried
 	raw      int64  // bytes of the message
+	shown    []byte // the header that the sender is shown, in place of the first skip bytes
+	skip     int
 	view     *message.View
 	lifetime time.Duration
 }
@@ -259,7 +262,11 @@ func (a *Account) enqueue(ctx context.Context, tx *sql.Tx, m *outMail, own *pass
 	if err := toIndex(ctx, tx, mail); err != nil {
 		return err
 	}
-	if err := a.placeSent(ctx, tx, mail, m.id, m.raw, m.view.MessageID); err != nil {
+	size, err := keepShown(ctx, tx, mail, m.shown, m.skip, m.raw)
+	if err != nil {
+		return err
+	}
+	if err := a.placeSent(ctx, tx, mail, m.id, size, m.view.MessageID); err != nil {
 		return err
 	}
 	for i, p := range recipients {
