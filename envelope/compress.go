@@ -1,10 +1,12 @@
 package envelope
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -17,35 +19,63 @@ const maxWindow = 8 << 20
 // within the limits.
 var ErrCompressed = errors.New("not one zstd frame")
 
+// maxAtOnce is the largest body that is compressed, or decompressed, in one step.
+const maxAtOnce = 1 << 20
+
+// coders are what bodies of at most maxAtOnce bytes share: to make them costs more than
+// to use them. They keep a megabyte or two for each that is at work at a time.
+var coders = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
+	enc, err := zstd.NewWriter(nil, zstd.WithWindowSize(maxAtOnce), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err) // only for a bad option
+	}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+	if err != nil {
+		panic(err)
+	}
+	return enc, dec
+})
+
 // Compress returns body as one zstd frame and true, or body itself and false when
-// that would not be smaller. It may be called at the same time.
+// that would not be smaller. It may be called at the same time. For what may be large
+// there is [NewCompressor].
 //
 // Compression shows in the size class how well a body compresses. Attackers learn
 // from that only where they can put text of their own beside a secret in one body,
 // again and again; people who answer mail with quotes come near it, so the classes
 // are few.
 func Compress(body []byte) ([]byte, bool) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(encodeWindow(len(body))),
-		zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		return body, false // only for a bad option
+	var frame []byte
+	if len(body) <= maxAtOnce {
+		enc, _ := coders()
+		frame = enc.EncodeAll(body, make([]byte, 0, len(body)/2))
+	} else {
+		var out bytes.Buffer
+		c := NewCompressor(&out)
+		_, err := c.Write(body)
+		if err := errors.Join(err, c.Close()); err != nil {
+			return body, false // not reached: a buffer takes everything
+		}
+		frame = out.Bytes()
 	}
-	defer enc.Close()
-	frame := enc.EncodeAll(body, make([]byte, 0, len(body)/2))
 	if len(frame) >= len(body) {
 		return body, false
 	}
 	return frame, true
 }
 
-// encodeWindow returns the smallest window that covers n bytes, at most maxWindow:
-// the encoder's memory follows it, and so does the reader's.
-func encodeWindow(n int) int {
-	w := zstd.MinWindowSize
-	for w < n && w < maxWindow {
-		w *= 2
+// streamWindow is the window of what [NewCompressor] writes. Both sides need a few times
+// as much memory.
+const streamWindow = 1 << 20
+
+// NewCompressor compresses into w, as one zstd frame that is complete once it is closed.
+// At least one byte must be written.
+func NewCompressor(w io.Writer) io.WriteCloser {
+	enc, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(streamWindow), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err) // only for a bad option
 	}
-	return w
+	return enc
 }
 
 // Decompress returns what body, one zstd frame, holds. A result of more than limit
@@ -53,6 +83,10 @@ func encodeWindow(n int) int {
 // frame that is broken, needs a window of more than 8 MiB or has anything behind it
 // with one that wraps [ErrCompressed].
 func Decompress(body []byte, limit int64) ([]byte, error) {
+	var h zstd.Header
+	if err := h.Decode(body); err == nil && h.HasFCS && h.FrameContentSize <= uint64(max(0, min(limit, maxAtOnce))) {
+		return decompressAtOnce(body, int(h.FrameContentSize))
+	}
 	var out bytes.Buffer
 	if _, err := DecompressTo(&out, body, limit); err != nil {
 		return nil, err
@@ -60,54 +94,146 @@ func Decompress(body []byte, limit int64) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// decompressAtOnce is Decompress of a frame that says that it holds n bytes, few.
+func decompressAtOnce(body []byte, n int) ([]byte, error) {
+	w := walker{in: bufio.NewReaderSize(bytes.NewReader(body), zstd.HeaderMaxSize)}
+	if _, err := io.Copy(io.Discard, &w); err != nil {
+		return nil, err
+	}
+	_, dec := coders()
+	out, err := dec.DecodeAll(body, make([]byte, 0, n))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCompressed, err)
+	}
+	return out, nil
+}
+
 // DecompressTo is [Decompress] into a writer, in pieces. If there is an error, w has
 // got bytes that must not be used; never more than limit.
 func DecompressTo(w io.Writer, body []byte, limit int64) (int64, error) {
-	if err := checkFrame(body, limit); err != nil {
+	dec, err := NewDecompressor(bytes.NewReader(body), limit)
+	if err != nil {
 		return 0, err
 	}
-	// One goroutine, this one, does all the work when concurrency is 1.
-	dec, err := zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindow))
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrCompressed, err)
-	}
 	defer dec.Close()
-	n, err := io.Copy(w, &io.LimitedReader{R: reader{dec}, N: limit})
-	if err != nil {
-		return n, err
-	}
-	if n == limit {
-		var one [1]byte
-		switch _, err := io.ReadFull(reader{dec}, one[:]); {
-		case err == nil:
-			return n, fmt.Errorf("decompress: more than %d bytes: %w", limit, ErrTooLarge)
-		case err != io.EOF:
-			return n, err
-		}
-	}
-	return n, nil
+	return io.Copy(w, dec)
 }
 
-// reader marks the errors of a decoder, so that those of the writer stay apart, and
-// hides its WriteTo, which would take a loop of its own.
-type reader struct{ dec *zstd.Decoder }
-
-func (r reader) Read(p []byte) (int, error) {
-	n, err := r.dec.Read(p)
-	if err != nil && err != io.EOF {
-		err = fmt.Errorf("%w: %w", ErrCompressed, err)
+// NewDecompressor reads what the one frame that r holds contains, as it is asked for. The
+// errors are those of [Decompress], and those of r as they are. Never are more than limit
+// bytes read of it. Close frees its memory.
+func NewDecompressor(r io.Reader, limit int64) (io.ReadCloser, error) {
+	d := &decompressor{walker: walker{in: bufio.NewReader(r), limit: max(limit, 0), limited: true}, left: limit}
+	// One goroutine, the reader's, does all the work when concurrency is 1.
+	var err error
+	d.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCompressed, err)
 	}
+	// The decoder hides the errors of what it reads and would take a whole small body at
+	// once; so the walker keeps them, and is no bytes.Buffer.
+	if err := d.dec.Reset(&d.walker); err != nil {
+		return nil, d.cause(err)
+	}
+	return d, nil
+}
+
+type decompressor struct {
+	walker walker
+	dec    *zstd.Decoder
+	left   int64
+}
+
+// Read returns ErrTooLarge beyond the limit.
+func (d *decompressor) Read(p []byte) (int, error) {
+	if int64(len(p)) > d.left+1 {
+		p = p[:d.left+1]
+	}
+	n, err := d.dec.Read(p)
+	if d.left -= int64(n); d.left < 0 {
+		d.left = 0
+		return n - 1, fmt.Errorf("decompress: more than %d bytes: %w", d.walker.limit, ErrTooLarge)
+	}
+	return n, d.cause(err)
+}
+
+// cause returns an error as what it comes from: the source, or the frame.
+func (d *decompressor) cause(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case d.walker.err != nil && d.walker.err != io.EOF:
+		return d.walker.err
+	case err == io.EOF:
+		return io.EOF
+	}
+	return fmt.Errorf("%w: %w", ErrCompressed, err)
+}
+
+// Close ends reading.
+func (d *decompressor) Close() error {
+	d.dec.Close()
+	return nil
+}
+
+// walker passes on what it reads and walks through the blocks of it (RFC 8878 section
+// 3.1.1): it is an error if that is not exactly one frame, or one that says that it holds
+// more than the limit. A decoder would also take several, or ones that hold nothing and
+// are skipped; it refuses too large a window by itself.
+type walker struct {
+	in      *bufio.Reader
+	limit   int64
+	limited bool
+	pass    int // bytes to be passed on before the next look
+	begun   bool
+	last    bool // the last block was seen
+	sum     bool // a checksum follows it
+	err     error
+}
+
+// Read passes bytes on.
+func (w *walker) Read(p []byte) (n int, err error) {
+	if w.err == nil && w.pass == 0 {
+		w.err = w.look()
+	}
+	if w.err != nil {
+		return 0, w.err
+	}
+	n, err = w.in.Read(p[:min(len(p), w.pass)])
+	w.pass -= n
+	if err == io.EOF {
+		err = fmt.Errorf("%w: cut", ErrCompressed)
+	}
+	w.err = err
 	return n, err
 }
 
-// checkFrame walks through the blocks of body (RFC 8878 section 3.1.1) and reports
-// whether it is exactly one frame, of at most limit bytes if it tells that. A
-// decoder would also take several, or ones that hold nothing and are skipped; it
-// refuses too large a window by itself.
-func checkFrame(body []byte, limit int64) error {
+// look finds out what comes next, and how long that is.
+func (w *walker) look() error {
+	switch {
+	case !w.begun:
+		w.begun = true
+		return w.header()
+	case !w.last:
+		return w.block()
+	case w.sum:
+		w.sum, w.pass = false, 4
+		return nil
+	}
+	_, err := w.in.Peek(1)
+	if err == nil {
+		return fmt.Errorf("%w: something behind it", ErrCompressed)
+	}
+	return err
+}
+
+func (w *walker) header() error {
+	b, err := w.in.Peek(zstd.HeaderMaxSize)
+	if err != nil && err != io.EOF {
+		return err
+	}
 	var h zstd.Header
-	if err := h.Decode(body); err != nil {
+	if err := h.Decode(b); err != nil {
 		return fmt.Errorf("%w: %w", ErrCompressed, err)
 	}
 	switch {
@@ -115,76 +241,27 @@ func checkFrame(body []byte, limit int64) error {
 		return fmt.Errorf("%w: skippable", ErrCompressed)
 	case h.DictionaryID != 0:
 		return fmt.Errorf("%w: needs a dictionary", ErrCompressed)
-	case h.HasFCS && h.FrameContentSize > uint64(max(limit, 0)):
-		return fmt.Errorf("decompress: %d bytes, at most %d: %w", h.FrameContentSize, limit, ErrTooLarge)
+	case w.limited && h.HasFCS && h.FrameContentSize > uint64(w.limit):
+		return fmt.Errorf("decompress: %d bytes, at most %d: %w", h.FrameContentSize, w.limit, ErrTooLarge)
 	}
-	rest := body[h.HeaderSize:]
-	for last := false; !last; {
-		var err error
-		if rest, last, err = skipBlock(rest); err != nil {
-			return err
-		}
-	}
-	if h.HasCheckSum {
-		if len(rest) < 4 {
-			return fmt.Errorf("%w: cut", ErrCompressed)
-		}
-		rest = rest[4:]
-	}
-	if len(rest) != 0 {
-		return fmt.Errorf("%w: %d bytes behind it", ErrCompressed, len(rest))
-	}
+	w.pass, w.sum = h.HeaderSize, h.HasCheckSum
 	return nil
 }
 
-// skipBlock returns what stands behind the first block of b, and whether that block
-// says that it is the last one of its frame.
-func skipBlock(b []byte) (rest []byte, last bool, err error) {
+func (w *walker) block() error {
 	const blockHeader, typeRLE = 3, 1
-	if len(b) < blockHeader {
-		return nil, false, fmt.Errorf("%w: cut", ErrCompressed)
+	b, err := w.in.Peek(blockHeader)
+	if err == io.EOF {
+		return fmt.Errorf("%w: cut", ErrCompressed)
+	}
+	if err != nil {
+		return err
 	}
 	head := uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16
 	size := int(head >> 3)
 	if head>>1&3 == typeRLE {
 		size = 1 // the byte that is repeated
 	}
-	if b = b[blockHeader:]; len(b) < size {
-		return nil, false, fmt.Errorf("%w: cut", ErrCompressed)
-	}
-	return b[size:], head&1 == 1, nil
-}
-
-// NewDecompressor reads what a frame of r holds, as it is asked for, and gives an error
-// beyond limit bytes. It is for frames that [Decompress] has taken before: it does not
-// notice what stands behind the frame. Close frees its memory.
-func NewDecompressor(r io.Reader, limit int64) (io.ReadCloser, error) {
-	dec, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCompressed, err)
-	}
-	return &decompressor{reader{dec}, limit}, nil
-}
-
-type decompressor struct {
-	reader
-	left int64
-}
-
-// Read gives ErrTooLarge beyond the limit.
-func (d *decompressor) Read(p []byte) (int, error) {
-	if int64(len(p)) > d.left+1 {
-		p = p[:d.left+1]
-	}
-	n, err := d.reader.Read(p)
-	if d.left -= int64(n); d.left < 0 {
-		return n - 1, fmt.Errorf("decompress: %w", ErrTooLarge)
-	}
-	return n, err
-}
-
-// Close ends reading.
-func (d *decompressor) Close() error {
-	d.dec.Close()
+	w.pass, w.last = blockHeader+size, head&1 == 1
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
@@ -98,6 +99,9 @@ func TestDecompressRefuses(t *testing.T) {
 			if n != int64(out.Len()) || n > tt.limit {
 				t.Errorf("%d bytes written, %d told, limit %d", out.Len(), n, tt.limit)
 			}
+			if _, err := envelope.Decompress(tt.frame, tt.limit); !errors.Is(err, tt.want) {
+				t.Errorf("at once: error = %v, want %v", err, tt.want)
+			}
 		})
 	}
 	if _, err := envelope.Decompress(streamed(t, body, 1<<20), int64(len(body))); err != nil {
@@ -135,6 +139,44 @@ func single(tb testing.TB, body []byte) []byte {
 	}
 	defer enc.Close()
 	return enc.EncodeAll(body, nil)
+}
+
+// What fails to be read is not taken for a broken frame: that would be for good.
+func TestDecompressorKeepsTheErrorOfItsSource(t *testing.T) {
+	frame, _ := envelope.Compress(text(100_000))
+	torn := errors.New("disk torn out")
+	for _, n := range []int{0, 3, 10, len(frame) / 2, len(frame) - 1, len(frame)} {
+		dec, err := envelope.NewDecompressor(io.MultiReader(bytes.NewReader(frame[:n]), iotest.ErrReader(torn)), limit)
+		if err == nil {
+			_, err = io.Copy(io.Discard, dec)
+			dec.Close()
+		}
+		if !errors.Is(err, torn) || errors.Is(err, envelope.ErrCompressed) {
+			t.Errorf("after %d bytes: error = %v, want that of the source", n, err)
+		}
+	}
+}
+
+// A frame that was written in pieces is one frame, and read in pieces gives the same.
+func TestCompressorUndone(t *testing.T) {
+	body := append(text(3<<20), make([]byte, 1<<20)...)
+	rand.Read(body[3<<20:])
+	var frame bytes.Buffer
+	c := envelope.NewCompressor(&frame)
+	if _, err := io.Copy(c, iotest.HalfReader(bytes.NewReader(body))); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dec, err := envelope.NewDecompressor(iotest.OneByteReader(bytes.NewReader(frame.Bytes())), int64(len(body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dec.Close()
+	if got, err := io.ReadAll(iotest.HalfReader(dec)); err != nil || !bytes.Equal(got, body) {
+		t.Errorf("%d bytes, %v; want %d", len(got), err, len(body))
+	}
 }
 
 func TestDecompressStopsWhenTheWriterFails(t *testing.T) {
