@@ -21,11 +21,10 @@ const (
 // follow exchanges mail with the nodes of an account until ctx ends.
 func (b *Bridge) follow(ctx context.Context, s *served) {
 	n := &nodeNews{tell: func(err error) {
-		if err != nil {
-			b.log.Warn("no node", "account", s.acc.Name(), "error", err)
-		}
 		if b.o.OnNode != nil {
 			b.o.OnNode(s.acc, err)
+		} else if err != nil {
+			b.log.Warn("no node", "account", s.acc.Name(), "error", err)
 		}
 	}}
 	for wait := firstFollow; ; wait = min(2*wait, lastFollow) {
