@@ -26,8 +26,8 @@ const (
 	storedPerRate = 4096
 	fastestRate   = 30
 	// Of challengeSize envelopes up to challengeOwn are own users' of which the neighbour
-	// counts as holder; all others are any. So a question is about any envelope, most of
-	// the time, and does not show whose it is.
+	// counts as holder, each once in its life; all others are any. So a question is about
+	// any envelope, most of the time, and says little about whose it is.
 	challengeSize = 8
 	challengeOwn  = 2
 	// recheckSize is how many are asked that a neighbour claims again.
@@ -75,8 +75,8 @@ func (h *Host) recheck(member noise.PublicKey) {
 	})
 }
 
-// asked remembers which own users' envelopes a holder was asked for, so that each has
-// its turn.
+// asked remembers for which own users' envelopes a holder was asked. Each is asked for once:
+// who is asked for one again and again would see that it matters to us.
 type asked struct {
 	mu  sync.Mutex
 	ids map[envelope.ID]struct{}
@@ -106,21 +106,49 @@ type check struct {
 	question
 	want    [32]byte
 	class   int
-	counts  bool // it is recorded that the neighbour stores it
-	doubted bool // the neighbour failed for it, and claims it again
+	ends    time.Time // when it does not matter any more
+	counts  bool      // it is recorded that the neighbour stores it
+	doubted bool      // the neighbour failed for it, and claims it again
 }
 
 // challenge asks n for proofs and does what the answer says.
 func (n *neighbour) challenge() error {
+	n.exam.one.Lock()
+	defer n.exam.one.Unlock()
 	checks, err := n.checks()
 	if err != nil || len(checks) == 0 {
 		return err
 	}
+	n.exam.begin(checks)
+	proofs, err := n.ask(checks)
+	fetched := n.exam.end()
+	switch late := net.Error(nil); {
+	case err == nil:
+		n.h.unanswered.clear(n.key)
+	case n.h.ctx.Err() != nil:
+		return err
+	case errors.As(err, &late) && late.Timeout() && n.ctx.Err() == nil:
+		// A neighbour that is there and does not answer has not proved anything.
+		proofs, err = make([]proof, len(checks)), nil
+	case !n.h.unanswered.add(n.key):
+		return err
+	default:
+		proofs = make([]proof, len(checks))
+	}
+	for i, c := range checks {
+		if fetched[c.id] {
+			proofs[i] = proof{code: proofNone}
+		}
+	}
+	return errors.Join(err, n.judgeProofs(checks, proofs))
+}
+
+// ask puts the questions to n.
+func (n *neighbour) ask(checks []check) (proofs []proof, err error) {
 	questions := make([]question, len(checks))
 	for i, c := range checks {
 		questions[i] = c.question
 	}
-	var proofs []proof
 	err = n.onStream(custodyProtocol, func(_ context.Context, t timed) error {
 		if err := t.write(kindChallenge, encodeChallenge(questions)); err != nil {
 			return err
@@ -132,64 +160,63 @@ func (n *neighbour) challenge() error {
 		}
 		return err
 	})
-	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() && n.ctx.Err() == nil {
-		// A neighbour that is there and does not answer has not proved anything.
-		proofs, err = make([]proof, len(checks)), nil
-	}
-	if err != nil {
-		return err
-	}
-	return n.judgeProofs(checks, proofs)
+	return proofs, err
 }
 
 // judgeProofs counts a neighbour for what it proved after a doubt, and not any more for
-// what it did not prove.
+// what it did not prove. What it lacks it is offered. All of that is the same for what it
+// never counted for, so that it does not see for what it did.
 func (n *neighbour) judgeProofs(checks []check, proofs []proof) error {
-	var proved, failed, again []envelope.ID
-	var offer []offered
+	var proved []envelope.ID
+	var failed []check
 	for i, c := range checks {
 		ok := proofs[i].code == proofGiven && subtle.ConstantTimeCompare(proofs[i].hash[:], c.want[:]) == 1
 		switch {
-		case c.counts && !ok:
-			failed = append(failed, c.id)
-			offer = append(offer, offered{c.id, c.class})
-		case c.doubted && ok:
-			proved = append(proved, c.id)
+		case !ok:
+			failed = append(failed, c)
 		case c.doubted:
-			again = append(again, c.id)
-			offer = append(offer, offered{c.id, c.class})
+			proved = append(proved, c.id)
 		}
 		if c.counts {
 			n.h.asked.add(c.id)
 		}
 	}
-	n.h.log.Debug("challenged", "peer", n.key.Short(), "questions", len(checks), "failed", len(failed)+len(again), "proved_again", len(proved))
+	n.h.log.Debug("challenged", "peer", n.key.Short(), "questions", len(checks), "failed", len(failed), "proved_again", len(proved))
 	n.h.doubts.settle(n.key, proved...)
-	n.h.doubts.unclaim(n.key, again...)
 	if len(proved) > 0 {
-		if err := n.h.o.Custody.PutCustody(n.ctx, n.key, proved); err != nil {
+		if err := n.h.o.Custody.PutCustody(n.h.ctx, n.key, proved); err != nil {
 			return err
 		}
 	}
 	err := n.distrust(failed)
-	n.offers.add(offer...)
+	for _, c := range failed {
+		if !n.h.refusals.has(n.key, c.id) {
+			n.offers.add(offered{c.id, c.class})
+		}
+	}
 	if len(n.h.doubts.claimed(n.key, 1)) > 0 {
 		n.h.recheck(n.key) // there are more than one challenge holds
 	}
 	return err
 }
 
-// distrust takes back that n stores envelopes.
-func (n *neighbour) distrust(failed []envelope.ID) error {
-	if len(failed) == 0 {
-		return nil
-	}
+// distrust notes what n failed to prove, and takes back that it stores that.
+func (n *neighbour) distrust(failed []check) error {
+	var counted []envelope.ID
 	n.h.counting.Lock()
 	defer n.h.counting.Unlock()
-	n.h.doubts.add(n.key, failed...)
+	for _, c := range failed {
+		n.h.doubts.add(n.key, c.id, c.ends, c.counts)
+		if c.counts {
+			counted = append(counted, c.id)
+		}
+	}
+	if len(counted) == 0 {
+		return nil
+	}
 	n.h.log.Warn("neighbour could not prove that it stores what it said to store; it does not count any more for that",
-		"peer", n.key.Short(), "envelopes", len(failed))
-	return n.h.o.Custody.DropCustody(n.ctx, n.key, failed)
+		"peer", n.key.Short(), "envelopes", len(counted))
+	return n.h.o.Custody.DropCustody(n.h.ctx, n.key, counted)
 }
 
 // checks chooses what to ask n, in random order.
@@ -233,29 +260,29 @@ func (n *neighbour) check(id envelope.ID) (*check, error) {
 	if err != nil {
 		return nil, nil
 	}
-	c := &check{question: question{id: id}, class: classOf(len(b))}
+	e, err := envelope.Parse(b)
+	if err != nil {
+		return nil, err
+	}
+	c := &check{question: question{id: id}, class: e.Class(), ends: e.Expires.Time().Add(windowSlack)}
 	if c.counts, err = n.h.holds(n.key, id); err != nil {
 		return nil, err
 	}
 	rand.Read(c.nonce[:])
-	c.want = proofOf(c.nonce, b)
+	c.want = proofOf(n.key, c.nonce, b)
 	return c, nil
 }
 
 // candidates is how many own users' envelopes are looked at for one challenge.
 const candidates = 64
 
-// ownHeld chooses own users' envelopes that n is recorded to store, those before others
-// for which nobody was asked yet.
+// ownHeld chooses own users' envelopes that n is recorded to store and for which nobody
+// was asked yet.
 func (n *neighbour) ownHeld(most int) (chosen []envelope.ID, err error) {
 	now := passport.TimeOf(n.h.o.Now())
-	var fresh, rest sample
+	var fresh sample
 	err = n.h.o.Custody.OwnEnvelopes(func(id envelope.ID, expires passport.Time) bool {
-		switch {
-		case expires <= now:
-		case n.h.asked.has(id):
-			rest.add(id)
-		default:
+		if expires > now && !n.h.asked.has(id) {
 			fresh.add(id)
 		}
 		return true
@@ -263,7 +290,7 @@ func (n *neighbour) ownHeld(most int) (chosen []envelope.ID, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range append(fresh.ids, rest.ids...) {
+	for _, id := range fresh.ids {
 		if len(chosen) == most {
 			break
 		}
@@ -335,7 +362,7 @@ func (h *Host) answerChallenge(t timed, body []byte) error {
 			proofs[i].code = proofNone
 			continue
 		}
-		proofs[i].hash = proofOf(q.nonce, b)
+		proofs[i].hash = proofOf(h.self, q.nonce, b)
 	}
 	return t.write(kindProof, encodeProofs(proofs))
 }

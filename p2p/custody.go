@@ -118,6 +118,7 @@ func (n *neighbour) answered(ctx context.Context, t timed, batch []offered, mayW
 			if !mayWant {
 				return nil, foreign("wants again what was sent")
 			}
+			n.exam.wants(batch[i].id)
 			wanted = append(wanted, batch[i])
 		case codeRefused:
 			n.refused(batch[i].id)
@@ -188,7 +189,7 @@ func (h *Host) serveCustody(ctx context.Context, key noise.PublicKey, t timed) e
 		case kindOffer:
 			err = h.takeOffer(ctx, key, t, m.body)
 		case kindGet:
-			err = h.answerGet(t, m.body)
+			err = h.answerGet(key, t, m.body)
 		case kindChallenge:
 			err = h.answerChallenge(t, m.body)
 		default:
@@ -200,10 +201,15 @@ func (h *Host) serveCustody(ctx context.Context, key noise.PublicKey, t timed) e
 	}
 }
 
-func (h *Host) answerGet(t timed, body []byte) error {
+func (h *Host) answerGet(key noise.PublicKey, t timed, body []byte) error {
 	ids, err := parseIDs(body, maxGet)
 	if err != nil {
 		return err
+	}
+	if n := h.neighbour(key); n != nil {
+		for _, id := range ids {
+			n.exam.wants(id)
+		}
 	}
 	for _, id := range ids {
 		if err := h.sendEnvelope(t, id); err != nil {

@@ -128,8 +128,11 @@ type proof struct {
 	hash [32]byte
 }
 
-// proofOf is what who stores an envelope can answer.
-func proofOf(nonce [nonceSize]byte, envelope []byte) [32]byte { return noise.H32(nonce[:], envelope) }
+// proofOf is what the node with a key can answer if it stores an envelope. The key keeps it
+// from handing the question on to another node and giving that one's answer as its own.
+func proofOf(prover noise.PublicKey, nonce [nonceSize]byte, envelope []byte) [32]byte {
+	return noise.H32(nonce[:], prover[:], envelope)
+}
 
 func encodeProofs(proofs []proof) []byte {
 	b := appendCount(make([]byte, 0, 2+len(proofs)*proofSize), len(proofs))

@@ -42,7 +42,7 @@
 //	 4 gone        envelope id 32                    instead of 3
 //	 5 get         n u16 | n × envelope id 32        answered with 3 or 4 for each, in order
 //	 6 challenge   n u16 | n × (nonce 16 | envelope id 32)
-//	 7 proof       n u16 | n × (code u8 | hash 32)   0: H32(nonce | envelope); 1: not stored, hash zero
+//	 7 proof       n u16 | n × (code u8 | hash 32)   0: H32(nonce | key of who proves | envelope); 1: not stored, hash zero
 //
 //	/asmtp/passport/1, the opener tells
 //	 1 tips        n u16 | n × (passport id 16 | tip 16)

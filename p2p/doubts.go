@@ -8,16 +8,15 @@ import (
 	"github.com/asmtp/asmtp/noise"
 )
 
-const (
-	// maxDoubts bounds the envelopes that one neighbour failed to prove. Beyond it nothing
-	// counts that it says, for as long as the node runs; what it proves does.
-	maxDoubts = 4096
-	// doubtTime is how long a doubt lasts: longer than any envelope.
-	doubtTime = 40 * 24 * time.Hour
-)
+// maxDoubts bounds the envelopes that one neighbour failed to prove. If it is more for
+// which it had counted, nothing counts that it says, until it has proved half of them or
+// they have ended; what it proves does.
+const maxDoubts = 4096
 
-// doubts remembers which envelopes a neighbour did not have that it said to store. Its
-// word does not count for them again, only a proof.
+// doubts remembers which envelopes a neighbour did not have when it was asked. Its word
+// does not count for them, only a proof. What it never said to store is among them: else
+// it could tell by what is asked again for which of them it had counted, and so which are
+// of our own users.
 type doubts struct {
 	now func() time.Time
 	mu  sync.Mutex
@@ -31,43 +30,59 @@ type doubted struct {
 }
 
 type doubt struct {
-	began  time.Time
-	claims bool // the neighbour says again that it stores it
+	until   time.Time // the end of the envelope
+	counted bool      // the neighbour had counted as holder
+	claims  bool      // it says now that it stores it
 }
 
 func newDoubts(now func() time.Time) *doubts {
 	return &doubts{now: now, of: map[noise.PublicKey]*doubted{}}
 }
 
-// add notes that member failed to prove ids. It reports whether it is the first time.
-func (d *doubts) add(member noise.PublicKey, ids ...envelope.ID) (first bool) {
+// add notes that member failed to prove an envelope that ends at until. counted says that
+// it had counted as a holder.
+func (d *doubts) add(member noise.PublicKey, id envelope.ID, until time.Time, counted bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	m := d.of[member]
 	if m == nil {
 		m = &doubted{ids: map[envelope.ID]*doubt{}}
-		d.of[member], first = m, true
+		d.of[member] = m
 	}
-	now := d.now()
-	for _, id := range ids {
-		if len(m.ids) >= maxDoubts {
-			m.expire(now)
-		}
-		if len(m.ids) >= maxDoubts {
-			m.all = true
-			return first
-		}
-		m.ids[id] = &doubt{began: now}
+	if x := m.ids[id]; x != nil {
+		x.claims, x.counted = false, x.counted || counted
+		return
 	}
-	return first
+	if len(m.ids) >= maxDoubts && !m.makeRoom(d.now()) {
+		m.all = m.all || counted
+		return
+	}
+	m.ids[id] = &doubt{until: until, counted: counted}
 }
 
+// makeRoom drops what has ended, else one for which the neighbour had not counted.
+func (m *doubted) makeRoom(now time.Time) bool {
+	m.expire(now)
+	if len(m.ids) < maxDoubts {
+		return true
+	}
+	for id, x := range m.ids {
+		if !x.counted {
+			delete(m.ids, id)
+			return true
+		}
+	}
+	return false
+}
+
+// expire drops what has ended, and ends that nothing counts when that leaves few.
 func (m *doubted) expire(now time.Time) {
 	for id, x := range m.ids {
-		if now.Sub(x.began) > doubtTime {
+		if !now.Before(x.until) {
 			delete(m.ids, id)
 		}
 	}
+	m.all = m.all && len(m.ids) > maxDoubts/2
 }
 
 // split returns those of ids for which member's word counts, and whether there are
@@ -78,6 +93,9 @@ func (d *doubts) split(member noise.PublicKey, ids []envelope.ID) (trusted []env
 	m := d.of[member]
 	if m == nil {
 		return ids, false
+	}
+	if m.all {
+		m.expire(d.now())
 	}
 	for _, id := range ids {
 		if x := m.ids[id]; x != nil {
@@ -95,7 +113,10 @@ func (d *doubts) claimed(member noise.PublicKey, most int) (ids []envelope.ID) {
 	defer d.mu.Unlock()
 	if m := d.of[member]; m != nil {
 		for id, x := range m.ids {
-			if x.claims && len(ids) < most {
+			if len(ids) == most {
+				break
+			}
+			if x.claims {
 				ids = append(ids, id)
 			}
 		}
@@ -111,19 +132,7 @@ func (d *doubts) settle(member noise.PublicKey, ids ...envelope.ID) {
 		for _, id := range ids {
 			delete(m.ids, id)
 		}
-	}
-}
-
-// unclaim takes note that member failed again for ids.
-func (d *doubts) unclaim(member noise.PublicKey, ids ...envelope.ID) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if m := d.of[member]; m != nil {
-		for _, id := range ids {
-			if x := m.ids[id]; x != nil {
-				x.claims = false
-			}
-		}
+		m.all = m.all && len(m.ids) > maxDoubts/2
 	}
 }
 

@@ -48,7 +48,9 @@ type Host struct {
 	stats    *stats
 	clock    clockWarning
 	asked    asked
-	counting sync.RWMutex // held while custody is recorded, or taken back
+
+	unanswered unanswered
+	counting   sync.RWMutex // held while custody is recorded, or taken back
 
 	envelopeSnapshots, passportSnapshots *snapshots
 
@@ -210,6 +212,7 @@ type neighbour struct {
 	tips       *tipQueue
 	statements chan struct{} // capacity 1: the set has grown
 
+	exam  exam
 	need  *need
 	moved atomic.Int64 // envelopes that were wanted of us, or fetched
 	idle  atomic.Int32 // how often reconciliation came to nothing, one after the other

@@ -48,13 +48,20 @@ func numbers(from, n int) (ids []envelope.ID) {
 	return ids
 }
 
-// A doubt ends with a proof alone, and beyond a bound a neighbour's word counts for nothing.
+// A doubt ends with a proof alone, or with its envelope. Beyond a bound a neighbour's word
+// counts for nothing, until it has proved half; what it never counted for gives way.
 func TestDoubts(t *testing.T) {
-	d := newDoubts(func() time.Time { return start })
+	now := start
+	end := start.Add(time.Hour)
+	d := newDoubts(func() time.Time { return now })
+	trusts := func(from, n int) int {
+		trusted, _ := d.split(key(1), numbers(from, n))
+		return len(trusted)
+	}
 	if trusted, claims := d.split(key(1), numbers(0, 3)); len(trusted) != 3 || claims {
 		t.Error("doubt without a reason")
 	}
-	d.add(key(1), number(1))
+	d.add(key(1), number(1), end, true)
 	if trusted, claims := d.split(key(1), numbers(0, 3)); len(trusted) != 2 || !claims {
 		t.Error("a doubted word counts")
 	}
@@ -64,20 +71,44 @@ func TestDoubts(t *testing.T) {
 	if got := d.claimed(key(1), 5); len(got) != 1 || got[0] != number(1) {
 		t.Errorf("claimed: %v", got)
 	}
-	d.unclaim(key(1), number(1))
+	d.add(key(1), number(1), end, true)
 	if len(d.claimed(key(1), 5)) != 0 {
 		t.Error("claimed after it failed again")
 	}
 	d.settle(key(1), number(1))
-	if trusted, _ := d.split(key(1), numbers(0, 3)); len(trusted) != 3 {
+	if trusts(0, 3) != 3 {
 		t.Error("doubted after a proof")
 	}
-	d.add(key(1), numbers(0, maxDoubts+1)...)
-	if trusted, _ := d.split(key(1), numbers(maxDoubts+5, 3)); len(trusted) != 0 {
+	for i := range maxDoubts {
+		d.add(key(1), number(i), end, false)
+	}
+	for i := range maxDoubts {
+		d.add(key(1), number(maxDoubts+i), end, true)
+	}
+	if n := len(d.of[key(1)].ids); n != maxDoubts || trusts(maxDoubts, maxDoubts) != 0 || trusts(3*maxDoubts, 3) != 3 {
+		t.Errorf("%d remembered, and what never counted has not given way", n)
+	}
+	d.add(key(1), number(3*maxDoubts), end, false)
+	if trusts(3*maxDoubts, 3) != 3 {
+		t.Error("what never counted costs a neighbour its word")
+	}
+	d.add(key(1), number(3*maxDoubts), end, true)
+	if trusts(3*maxDoubts+1, 3) != 0 {
 		t.Error("trusted after more failures than are remembered")
 	}
-	if n := len(d.of[key(1)].ids); n != maxDoubts {
-		t.Errorf("%d remembered", n)
+	d.settle(key(1), numbers(maxDoubts, maxDoubts/2)...)
+	if trusts(3*maxDoubts+1, 3) != 3 {
+		t.Error("not trusted after it has proved half")
+	}
+	for i := range maxDoubts {
+		d.add(key(1), number(4*maxDoubts+i), end, true)
+	}
+	if trusts(9*maxDoubts, 3) != 0 {
+		t.Error("trusted after too many failures again")
+	}
+	now = end
+	if trusts(9*maxDoubts, 3) != 3 {
+		t.Error("not trusted after all that it failed for has ended")
 	}
 }
 

@@ -36,20 +36,20 @@ func (s unended) Missing(ids []envelope.ID) []envelope.ID {
 		seen[id] = true
 	}
 	for _, id := range ids {
-		if !seen[id] && !s.visible(id) {
+		if !seen[id] && s.hides(id) {
 			missing = append(missing, id)
 		}
 	}
 	return missing
 }
 
-// visible reports whether a stored envelope has not ended.
-func (s unended) visible(id envelope.ID) (visible bool) {
-	err := s.Envelopes(before(id), func(m envelope.Meta) bool {
-		visible = m.ID == id
+// hides reports whether an envelope is stored and has ended.
+func (s unended) hides(id envelope.ID) (hides bool) {
+	err := s.Spool.Envelopes(before(id), func(m envelope.Meta) bool {
+		hides = m.ID == id && s.ended(m.Expires)
 		return false
 	})
-	return visible && err == nil
+	return hides && err == nil
 }
 
 // Envelope returns the bytes of a stored envelope that has not ended.
