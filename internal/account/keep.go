@@ -68,8 +68,30 @@ func (a *Account) openKept(ctx context.Context) ([]Summary, error) {
 // tried.
 const receiptsFor = MaxLifetime
 
+// forgetStaged removes the large messages that never became mails, since the program
+// ended while they were sent or filed.
+func (a *Account) forgetStaged(ctx context.Context) error {
+	var list []int64
+	err := each(ctx, a.db, "SELECT n FROM mails WHERE folder IN (?, ?) AND id IS NULL AND received < ?",
+		[]any{sent, filed, millis(a.now().Add(-staleAfter))}, func(rows *sql.Rows) error {
+			var n int64
+			err := rows.Scan(&n)
+			list = append(list, n)
+			return err
+		})
+	for _, n := range list {
+		if err == nil {
+			err = a.removeStaged(ctx, n)
+		}
+	}
+	return err
+}
+
 // forgetOld removes what is not needed any more. It runs once in a Sync.
 func (a *Account) forgetOld(ctx context.Context) error {
+	if err := a.forgetStaged(ctx); err != nil {
+		return err
+	}
 	now := a.now()
 	for _, s := range []struct {
 		table, where string
@@ -77,7 +99,6 @@ func (a *Account) forgetOld(ctx context.Context) error {
 	}{
 		{"seen", "until < ?", millis(now)},
 		{"mails", "folder = 0 AND id IS NULL AND received < ?", millis(now.Add(-seenFor))},
-		{"mails", "folder = 2 AND id IS NULL AND received < ?", millis(now.Add(-staleAfter))}, // filing it was broken off
 		{"receipts", "created < ?", millis(now.Add(-receiptsFor))},
 	} {
 		var n int

@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	// maxWhole is the largest message that ReadPlaces hands over as a whole.
-	maxWhole = 256 << 10
 	// readBatch and readBytes bound what ReadPlaces holds at a time.
 	readBatch = 256
 	readBytes = 1 << 20
