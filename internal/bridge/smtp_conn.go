@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -176,12 +177,17 @@ func (c *smtpConn) nextLine() error {
 	if c.commands++; c.commands > maxSMTPCommands && !c.isAuthed() {
 		return c.hangUp("421 4.7.0 too many commands without a login")
 	}
-	if !c.forGoSMTP(line) {
-		return nil // it was answered
+	if c.forGoSMTP(line) { // else it was answered
+		if c.pending = line; line[0]|0x20 == 'm' {
+			c.pending = hugeSize.ReplaceAll(line, []byte("${1}4294967295"))
+		}
 	}
-	c.pending = line
 	return nil
 }
+
+// hugeSize is a SIZE beyond the 32 bits that go-smtp reads. It becomes the largest, which
+// is refused as too large instead of as no number.
+var hugeSize = regexp.MustCompile(`(?i)^(MAIL .* SIZE=)[0-9]{10,20}\b`)
 
 // forGoSMTP looks at a command before go-smtp does. It reports whether go-smtp is to
 // have it, in pending.

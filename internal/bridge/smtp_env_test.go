@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ type smtpEnv struct {
 	bob      *account.Account
 	addr     string
 	password string
+	stop     func() // ends the bridge and waits for it
 }
 
 func createAccount(t testing.TB, name string) *account.Account {
@@ -76,7 +78,7 @@ func newSMTPEnv(t testing.TB, change func(*Options)) *smtpEnv {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()
-	t.Cleanup(func() {
+	e.stop = sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-done:
@@ -87,6 +89,7 @@ func newSMTPEnv(t testing.TB, change func(*Options)) *smtpEnv {
 			t.Error("the bridge does not end")
 		}
 	})
+	t.Cleanup(e.stop)
 	return e
 }
 
