@@ -5,6 +5,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
@@ -108,9 +109,12 @@ func (n *neighbour) answered(ctx context.Context, t timed, batch []offered, mayW
 	if err != nil {
 		return nil, err
 	}
-	var stored []envelope.ID
+	var stored, lacks []envelope.ID
 	var later []offered
 	for i, code := range codes {
+		if n.suspects.take(batch[i].id) && code != codeStored {
+			lacks = append(lacks, batch[i].id)
+		}
 		switch code {
 		case codeStored:
 			stored = append(stored, batch[i].id)
@@ -127,7 +131,43 @@ func (n *neighbour) answered(ctx context.Context, t timed, batch []offered, mayW
 		}
 	}
 	n.again(later)
+	if err := n.takeBack(lacks); err != nil {
+		return nil, err
+	}
 	return wanted, n.h.custody(ctx, n.key, stored)
+}
+
+// takeBack has n not count any more for what it has lost. Its word still does: it did not
+// hide it.
+func (n *neighbour) takeBack(ids []envelope.ID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	n.h.counting.Lock()
+	defer n.h.counting.Unlock()
+	n.h.log.Warn("neighbour has lost what it stored; it does not count any more for that", "peer", n.key.Short(), "envelopes", len(ids))
+	return n.h.o.Custody.DropCustody(n.h.ctx, n.key, ids)
+}
+
+// suspects are own users' envelopes for which a neighbour counts and that it showed to lack.
+type suspects struct {
+	mu  sync.Mutex
+	ids map[envelope.ID]bool // of one session, so no more than it finds
+}
+
+func (s *suspects) set(ids map[envelope.ID]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ids = ids
+}
+
+// take reports whether id is one, and is no more.
+func (s *suspects) take(id envelope.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	is := s.ids[id]
+	delete(s.ids, id)
+	return is
 }
 
 // again offers items once more after a pause.

@@ -212,7 +212,10 @@ type neighbour struct {
 	tips       *tipQueue
 	statements chan struct{} // capacity 1: the set has grown
 
-	exam  exam
+	exam exam
+
+	suspects suspects
+
 	need  *need
 	moved atomic.Int64 // envelopes that were wanted of us, or fetched
 	idle  atomic.Int32 // how often reconciliation came to nothing, one after the other

@@ -154,12 +154,23 @@ func (n *neighbour) uniteEnvelopes(s *session) error {
 	if err := n.noteCustody(s); err != nil {
 		return err
 	}
-	var lacking []envelope.ID
+	lost, err := n.lost(s)
+	if err != nil {
+		return err
+	}
+	var lacking, gone []envelope.ID
 	for _, it := range s.Lacking() {
-		if !n.h.refusals.has(n.key, it.ID) {
+		switch {
+		case !n.h.refusals.has(n.key, it.ID):
 			lacking = append(lacking, it.ID)
+		case lost[it.ID]:
+			gone = append(gone, it.ID)
 		}
 	}
+	if err := n.takeBack(gone); err != nil {
+		return err
+	}
+	n.suspects.set(lost)
 	items, err := n.h.withClasses(lacking)
 	if err != nil {
 		return err
@@ -212,6 +223,40 @@ func (n *neighbour) noteCustody(s *session) error {
 		}
 	}
 	return n.h.custody(n.ctx, n.key, fresh)
+}
+
+// lost returns of which own users' envelopes n counts as holder and has shown to lack
+// them, as after a restore of an old backup. It may have got them since it looked, so what
+// it answers to an offer decides.
+func (n *neighbour) lost(s *session) (map[envelope.ID]bool, error) {
+	lacking := make(map[envelope.ID]bool, len(s.Lacking()))
+	for _, it := range s.Lacking() {
+		lacking[it.ID] = true
+	}
+	lost := map[envelope.ID]bool{}
+	if len(lacking) == 0 {
+		return lost, nil
+	}
+	var own []envelope.ID
+	err := n.h.o.Custody.OwnEnvelopes(func(id envelope.ID, _ passport.Time) bool {
+		if lacking[id] {
+			own = append(own, id)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range own {
+		held, err := n.h.holds(n.key, id)
+		if err != nil {
+			return nil, err
+		}
+		if held {
+			lost[id] = true
+		}
+	}
+	return lost, nil
 }
 
 // fetchFound gets what the last session found missing.

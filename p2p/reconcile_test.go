@@ -278,3 +278,35 @@ func TestRoundsReconcile(t *testing.T) {
 	b.keep(late)
 	a.has(late)
 }
+
+// A member that lost its store, or went back to an old one, and comes back with the same
+// key does not count any more for what it shows to lack; it does when it has it again.
+func TestLostCustodyDoesNotCount(t *testing.T) {
+	for name, room := range map[string]int64{"it takes all again": 0, "it has no room any more": 1} {
+		t.Run(name, func(t *testing.T) {
+			m := newMesh(t)
+			a, b := m.node("a", false), m.node("b", true)
+			m.connect(a, b)
+			all := mail(t, 0, 10)
+			a.submit(all)
+			a.heldBy("b counts", all, 1)
+			b.stop()
+			m.bell.until(t, "b is gone", func() bool { return !a.connected(b) })
+			if err := b.store.Close(); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			if b.store, err = store.Open(t.TempDir(), store.Options{Quotas: store.Quotas{Small: room, Large: room}}); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { b.store.Close() })
+			b.start(true)
+			if room != 0 {
+				a.heldBy("b does not count", all, 0)
+				return
+			}
+			b.has(all)
+			a.heldBy("b counts again", all, 1)
+		})
+	}
+}
