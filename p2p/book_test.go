@@ -167,23 +167,43 @@ func TestOffersOverflowIntoAReconciliation(t *testing.T) {
 	}
 }
 
-// An envelope that one neighbour is asked for can be claimed again when that took
-// too long, and there is a bound on how many are.
+// An envelope that one neighbour is asked for can be claimed again when that took too
+// long or failed, by others first; no neighbour, and not all, claim without a bound.
 func TestClaims(t *testing.T) {
 	now := start
 	c := newClaims(func() time.Time { return now })
-	if !c.claim(number(1)) || c.claim(number(1)) {
+	if !c.claim(key(1), number(1)) || c.claim(key(1), number(1)) || c.claim(key(2), number(1)) {
 		t.Fatal("claimed twice")
 	}
 	now = now.Add(claimTime)
-	if !c.claim(number(1)) {
+	if !c.claim(key(2), number(1)) {
 		t.Error("still claimed after its time")
 	}
-	c.release(number(1))
-	for i := range maxClaims {
-		c.claim(number(i))
+	if c.release(key(1), true, number(1)); c.claim(key(1), number(1)) {
+		t.Error("released by another one")
 	}
-	if c.claim(number(maxClaims)) {
-		t.Error("no bound")
+	if c.release(key(2), false, number(1)); c.claim(key(2), number(1)) || !c.claim(key(3), number(1)) {
+		t.Error("who failed is not the only one that is not asked again")
+	}
+	c.release(key(3), true, number(1))
+	for i := range maxClaimsOf {
+		c.claim(key(1), number(2+i))
+	}
+	if c.claim(key(1), number(1)) || !c.claim(key(2), number(1)) {
+		t.Error("no bound of one neighbour, or one that is others' too")
+	}
+	for i := range 2 * maxClaims {
+		c.claim(key(byte(2+i/maxClaimsOf)), number(1<<16+i))
+	}
+	if len(c.of) != maxClaims || c.claim(key(250), number(0)) {
+		t.Errorf("%d claims", len(c.of))
+	}
+	now = now.Add(claimTime)
+	if !c.claim(key(250), number(0)) || len(c.of) != 1 || len(c.count) != 1 {
+		t.Errorf("%d claims of %d neighbours when all have ended", len(c.of), len(c.count))
+	}
+	now = now.Add(-24 * time.Hour)
+	if !c.claim(key(2), number(0)) {
+		t.Error("a clock that was set back keeps a claim")
 	}
 }

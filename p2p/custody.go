@@ -112,6 +112,9 @@ func (n *neighbour) answered(ctx context.Context, t timed, batch []offered, mayW
 	var stored, lacks []envelope.ID
 	var later []offered
 	for i, code := range codes {
+		if code != codeLater {
+			delete(n.postponed, batch[i].id)
+		}
 		if n.suspects.take(batch[i].id) && code != codeStored {
 			lacks = append(lacks, batch[i].id)
 		}
@@ -130,7 +133,7 @@ func (n *neighbour) answered(ctx context.Context, t timed, batch []offered, mayW
 			later = append(later, batch[i])
 		}
 	}
-	n.again(later)
+	n.postpone(later)
 	if err := n.takeBack(lacks); err != nil {
 		return nil, err
 	}
@@ -170,16 +173,35 @@ func (s *suspects) take(id envelope.ID) bool {
 	return is
 }
 
-// again offers items once more after a pause.
-func (n *neighbour) again(items []offered) {
-	if len(items) == 0 {
-		return
+// maxPostponed bounds the exponent of the pause before an id is offered again: to about
+// the time that a claim lasts.
+const maxPostponed = 5
+
+// postpone offers items once more after a pause, which grows each time: a neighbour that
+// always says "later" costs little.
+func (n *neighbour) postpone(items []offered) {
+	if len(n.postponed) > maxPending {
+		n.postponed = nil
 	}
-	n.h.goDo(func() {
-		if wait(n.ctx, jitter(laterPause)) {
-			n.offers.add(items...)
+	if n.postponed == nil {
+		n.postponed = map[envelope.ID]int{}
+	}
+	var after [maxPostponed + 1][]offered
+	for _, item := range items {
+		times := min(n.postponed[item.id], maxPostponed)
+		n.postponed[item.id] = times + 1
+		after[times] = append(after[times], item)
+	}
+	for times, items := range after {
+		if len(items) == 0 {
+			continue
 		}
-	})
+		n.h.goDo(func() {
+			if wait(n.ctx, jitter(laterPause<<times)) {
+				n.offers.add(items...)
+			}
+		})
+	}
 }
 
 // custody records that a member stores envelopes. It said so; of one that failed to
@@ -270,7 +292,7 @@ func (h *Host) takeOffer(ctx context.Context, key noise.PublicKey, t timed, body
 		n.offers.remove(ids)
 	}
 	codes, stored, wanted := h.judge(key, ids)
-	defer h.claims.release(wanted...)
+	defer h.claims.release(key, false, wanted...) // what is not settled by then
 	if err := h.custody(ctx, key, stored); err != nil {
 		return err
 	}
@@ -301,7 +323,7 @@ func (h *Host) judge(from noise.PublicKey, ids []envelope.ID) (codes []byte, sto
 			stored = append(stored, id)
 		case h.declined.has(from, id):
 			codes[i] = codeRefused
-		case h.claims.claim(id):
+		case h.claims.claim(from, id):
 			codes[i] = codeWant
 			wanted = append(wanted, id)
 		default:
@@ -328,6 +350,7 @@ func (h *Host) takeWanted(ctx context.Context, from noise.PublicKey, t timed, wa
 		}
 		for i, r := range results {
 			id := wanted[places[i]]
+			h.claims.release(from, true, id)
 			if r.Err != nil {
 				h.decline(from, id, r.Err)
 				continue

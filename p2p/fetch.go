@@ -53,7 +53,7 @@ func (n *neighbour) fetchMissing(ids []envelope.ID) (*fetching, error) {
 	return f, nil
 }
 
-func (f *fetching) release() { f.n.h.claims.release(f.claimed...) }
+func (f *fetching) release() { f.n.h.claims.release(f.n.key, false, f.claimed...) }
 
 // run fetches on one stream, some requests ahead.
 func (f *fetching) run(ctx context.Context, t timed) error {
@@ -88,7 +88,7 @@ func (f *fetching) next() (batch []envelope.ID) {
 		for _, id := range h.o.Spool.Missing(page) {
 			switch {
 			case h.declined.has(f.n.key, id):
-			case h.claims.claim(id):
+			case h.claims.claim(f.n.key, id):
 				batch = append(batch, id)
 				f.claimed = append(f.claimed, id)
 			default:
@@ -116,7 +116,7 @@ func (f *fetching) receive(ctx context.Context, t timed, batch []envelope.ID) er
 	if err := f.keep(ctx, got); err != nil {
 		return err
 	}
-	f.n.h.claims.release(f.claimed[:len(batch)]...) // claimed in the order of the requests
+	f.n.h.claims.release(f.n.key, true, f.claimed[:len(batch)]...) // claimed in the order of the requests
 	f.claimed = f.claimed[len(batch):]
 	switch {
 	case f.gone >= maxGone:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -337,4 +338,52 @@ func TestRefusedEnvelopeCostsNothing(t *testing.T) {
 	if !b.connected(a) {
 		t.Error("b dropped a")
 	}
+}
+
+// A neighbour that offers an envelope again and again, on all streams that it may have,
+// and never sends it, does not keep it away from others.
+func TestStallerKeepsNothingAway(t *testing.T) {
+	m := newMesh(t)
+	a, b, evil := m.node("a", false), m.node("b", true), m.node("evil", false)
+	b.stop()
+	b.limit = 500 * time.Millisecond
+	b.start(true)
+	m.connect(a, b)
+	m.connect(evil, b)
+	all := mail(t, 3, 1)
+	id := all[0].ID()
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wanted := make(chan struct{}, 1)
+	for range 3 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				s, err := evil.OpenStream(ctx, b.key.Public(), p2p.CustodyProtocol)
+				if err != nil {
+					continue
+				}
+				for answer := []byte{}; ctx.Err() == nil; {
+					s.SetDeadline(time.Now().Add(time.Second))
+					if p2p.WriteMessage(s, 1, u16(1, id[:])) != nil {
+						break
+					}
+					if _, answer, err = p2p.ReadMessage(s); err != nil {
+						break
+					}
+					if answer[2] == 1 {
+						select {
+						case wanted <- struct{}{}:
+						default:
+						}
+					}
+				}
+				s.Reset()
+			}
+		})
+	}
+	<-wanted
+	a.submit(all)
+	b.has(all)
 }

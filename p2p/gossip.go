@@ -148,10 +148,10 @@ func (g *gossiper) take(ctx context.Context, from noise.PublicKey, m gossip) boo
 		return err == nil && len(results) == 1 && results[0].Fresh
 	}
 	n := g.h.neighbour(from)
-	if n == nil || !g.h.claims.claim(m.id) {
+	if n == nil || !g.h.claims.claim(from, m.id) {
 		return false
 	}
-	defer g.h.claims.release(m.id)
+	defer g.h.claims.release(from, true, m.id)
 	return n.pull(ctx, m.id)
 }
 

@@ -220,6 +220,8 @@ type neighbour struct {
 	moved atomic.Int64 // envelopes that were wanted of us, or fetched
 	idle  atomic.Int32 // how often reconciliation came to nothing, one after the other
 
+	postponed map[envelope.ID]int // of the goroutine of offerAll: how often the neighbour said "later"
+
 	// These are of the goroutine of reconcileAll.
 	found       []envelope.ID // to be fetched
 	movedBefore int64
