@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/internal/message"
 	"github.com/asmtp/asmtp/mesh"
 	"github.com/asmtp/asmtp/noise"
 	"github.com/asmtp/asmtp/passport"
@@ -86,9 +87,24 @@ type Draft struct {
 	// set to the sender, missing Date and Message-ID are added; the rest stays as it is.
 	// Recipients are To, Cc and Bcc above or, if there are none, those of its header.
 	Raw io.Reader
+	// Recipients, if there are any, are all that the mail goes to, as the envelope of SMTP
+	// says, whatever stands in To, Cc, Bcc and the header.
+	Recipients []Recipient
+	// Notify is of what the user is told in the inbox, for recipients that do not say it
+	// themselves. Failures and delays are told in any case but that of NotifyNever.
+	Notify message.Notify
+	// EnvID is given back in such notices (RFC 3461).
+	EnvID string
 	// Lifetime is how long delivery is tried, from MinLifetime to MaxLifetime; 0 means
 	// 14 days.
 	Lifetime time.Duration
+}
+
+// Recipient is a recipient of an SMTP envelope.
+type Recipient struct {
+	Address string         // as in Draft.To
+	Notify  message.Notify // 0: that of the draft
+	ORCPT   string         // the original recipient (RFC 3461), TYPE;ADDRESS, given back in notices
 }
 
 // Attachment is a file of a draft.

@@ -61,6 +61,9 @@ CREATE INDEX mails_message_id ON mails (message_id) WHERE folder > 0 AND message
 ALTER TABLE outgoing ADD COLUMN notify INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outgoing ADD COLUMN envid TEXT NOT NULL DEFAULT '';
 ALTER TABLE outgoing ADD COLUMN orcpt TEXT NOT NULL DEFAULT '';
+ALTER TABLE outgoing ADD COLUMN sealing BLOB NOT NULL DEFAULT x'';
+ALTER TABLE nodes ADD COLUMN small INTEGER NOT NULL DEFAULT 0;
+UPDATE nodes SET small = number;
 ` + mailboxSchema,
 }
 

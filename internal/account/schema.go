@@ -16,7 +16,8 @@ CREATE TABLE nodes (
   passport_generation BLOB NOT NULL DEFAULT x'', passport_number INTEGER NOT NULL DEFAULT 0,
   published BLOB NOT NULL DEFAULT x'', -- generation and tip of the own passport that it has
   position INTEGER, last_sync INTEGER NOT NULL DEFAULT 0, problem TEXT NOT NULL DEFAULT '',
-  mail_limit INTEGER NOT NULL DEFAULT 0, retention INTEGER NOT NULL DEFAULT 0 -- bytes and seconds; 0: not told yet
+  mail_limit INTEGER NOT NULL DEFAULT 0, retention INTEGER NOT NULL DEFAULT 0, -- bytes and seconds; 0: not told yet
+  small INTEGER NOT NULL DEFAULT 0 -- as number, for the smaller size classes, which come first
 ) WITHOUT ROWID;
 
 -- Every passport of the mesh: since no single one is ever asked for, all are kept.
@@ -78,10 +79,11 @@ CREATE TABLE outgoing (
   expires INTEGER NOT NULL DEFAULT 0,
   delayed INTEGER NOT NULL DEFAULT 0, -- which notices were given, see age.go
   notify INTEGER NOT NULL DEFAULT 0, envid TEXT NOT NULL DEFAULT '', orcpt TEXT NOT NULL DEFAULT '', -- RFC 3461
+  sealing BLOB NOT NULL DEFAULT x'', -- of a large mail: what its envelopes are made of again, see sealing.go
   UNIQUE (mail_id, recipient)
 );
 CREATE INDEX outgoing_due ON outgoing (state, next);
--- The parts as sealed last; of a mail that is settled the ids only.
+-- The parts as sealed last; of a mail that is settled, or large, the ids only.
 CREATE TABLE outparts (
   outgoing INTEGER NOT NULL REFERENCES outgoing (n) ON DELETE CASCADE, idx INTEGER NOT NULL,
   id BLOB NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (outgoing, idx)

@@ -9,8 +9,20 @@ import (
 	"github.com/emersion/go-message/mail"
 )
 
+// Notify says of what the sender of a mail wants a notice (RFC 3461, section 4.1). The bits
+// are stored. 0 means that nothing was said.
+type Notify uint8
+
+// What there are notices of.
+const (
+	NotifySuccess Notify = 1 << iota
+	NotifyFailure
+	NotifyDelay
+	NotifyNever // of nothing at all
+)
+
 // Failure is what a [Notice] reports. The words for Action are those of RFC 3464,
-// section 2.3.3: "failed", "delayed".
+// section 2.3.3: "failed", "delayed", "delivered".
 type Failure struct {
 	To        Address // the sender of the mail, who reads the notice
 	Recipient Address
@@ -23,6 +35,8 @@ type Failure struct {
 	Subject    string    // of the mail
 	OrigID     string    // its Message-ID, without brackets
 	Sent       time.Time // when it was sent
+	EnvID      string    // what the sender called the mail (RFC 3461), if anything
+	ORCPT      string    // what the sender called the recipient, TYPE;ADDRESS
 	Date       time.Time // of the notice
 	MessageID  string    // of the notice, without brackets
 }
@@ -72,6 +86,8 @@ func (f *Failure) title() string {
 	switch {
 	case f.Action == "delayed":
 		return "Not delivered yet: "
+	case f.Action == "delivered":
+		return "Delivered: "
 	case f.Uncertain:
 		return "Not confirmed: "
 	}
@@ -87,6 +103,8 @@ func (f *Failure) text() string {
 	}
 	what, after := "could not be delivered to "+who, ""
 	switch {
+	case f.Action == "delivered":
+		what = "was delivered to " + who
 	case f.Action == "delayed":
 		what, after = "was not delivered to "+who+" yet", "\nIt is tried on"
 		if !f.RetryUntil.IsZero() {
@@ -102,8 +120,16 @@ func (f *Failure) text() string {
 
 // status is what programs read: the fields of RFC 3464, sections 2.2 and 2.3.
 func (f *Failure) status() string {
-	s := fmt.Sprintf("Reporting-MTA: dns; asmtp\r\nArrival-Date: %s\r\n\r\nFinal-Recipient: rfc822; %s\r\nAction: %s\r\nStatus: %s\r\nDiagnostic-Code: x-asmtp; %s\r\n",
-		f.Sent.UTC().Format(time.RFC1123Z), oneLine(f.Recipient.Addr), oneLine(f.Action), oneLine(f.Status), asciiLine(f.Reason))
+	var s string
+	if f.EnvID != "" {
+		s = fmt.Sprintf("Original-Envelope-Id: %s\r\n", asciiLine(f.EnvID))
+	}
+	s += fmt.Sprintf("Reporting-MTA: dns; asmtp\r\nArrival-Date: %s\r\n\r\n", f.Sent.UTC().Format(time.RFC1123Z))
+	if f.ORCPT != "" {
+		s += fmt.Sprintf("Original-Recipient: %s\r\n", asciiLine(f.ORCPT))
+	}
+	s += fmt.Sprintf("Final-Recipient: rfc822; %s\r\nAction: %s\r\nStatus: %s\r\nDiagnostic-Code: x-asmtp; %s\r\n",
+		oneLine(f.Recipient.Addr), oneLine(f.Action), oneLine(f.Status), asciiLine(f.Reason))
 	if f.Action == "delayed" && !f.RetryUntil.IsZero() {
 		s += fmt.Sprintf("Will-Retry-Until: %s\r\n", f.RetryUntil.UTC().Format(time.RFC1123Z))
 	}
