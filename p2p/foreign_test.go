@@ -364,12 +364,13 @@ func TestStallerKeepsNothingAway(t *testing.T) {
 				if err != nil {
 					continue
 				}
-				for answer := []byte{}; ctx.Err() == nil; {
+				for ctx.Err() == nil {
 					s.SetDeadline(time.Now().Add(time.Second))
 					if p2p.WriteMessage(s, 1, u16(1, id[:])) != nil {
 						break
 					}
-					if _, answer, err = p2p.ReadMessage(s); err != nil {
+					_, answer, err := p2p.ReadMessage(s)
+					if err != nil {
 						break
 					}
 					if answer[2] == 1 {
