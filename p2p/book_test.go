@@ -179,11 +179,14 @@ func TestClaims(t *testing.T) {
 	if !c.claim(key(2), number(1)) {
 		t.Error("still claimed after its time")
 	}
-	if c.release(key(1), true, number(1)); c.claim(key(1), number(1)) {
+	if c.release(key(1), true, number(1)); c.claim(key(1), number(1)) { // which puts 1 off
 		t.Error("released by another one")
 	}
 	if c.release(key(2), false, number(1)); c.claim(key(2), number(1)) || !c.claim(key(3), number(1)) {
 		t.Error("who failed is not the only one that is not asked again")
+	}
+	if c.release(key(3), false, number(1)); !c.claim(key(3), number(1)) {
+		t.Error("who failed is not asked again, though nobody else offers it")
 	}
 	c.release(key(3), true, number(1))
 	for i := range maxClaimsOf {

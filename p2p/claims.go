@@ -22,7 +22,7 @@ const (
 
 // claims says which envelopes are being fetched, so that two neighbours do not send
 // the same one at the same time. It is an economy: what was claimed and not brought can
-// be claimed again, first by others. Else a neighbour that offers and does not send could
+// be claimed again, first by others that were put off. Else a neighbour that offers and does not send could
 // keep an envelope away for as long as it likes.
 type claims struct {
 	now   func() time.Time
@@ -36,6 +36,7 @@ type claim struct {
 	by     noise.PublicKey
 	end    time.Time
 	failed bool // it did not bring it
+	wanted bool // another neighbour could have brought it meanwhile
 }
 
 func newClaims(now func() time.Time) *claims {
@@ -48,6 +49,8 @@ func (c *claims) claim(by noise.PublicKey, id envelope.ID) bool {
 	defer c.mu.Unlock()
 	now := c.now()
 	if x, taken := c.of[id]; taken && x.lasts(now) && (!x.failed || x.by == by) {
+		x.wanted = x.wanted || x.by != by
+		c.of[id] = x
 		return false
 	}
 	c.drop(id)
@@ -88,7 +91,8 @@ func (c *claims) drop(id envelope.ID) {
 	}
 }
 
-// release ends claims of a neighbour. What it did not bring it may not claim again at once.
+// release ends claims of a neighbour. What it did not bring, and others wanted to, it may
+// not claim again at once.
 func (c *claims) release(by noise.PublicKey, brought bool, ids ...envelope.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,7 +100,7 @@ func (c *claims) release(by noise.PublicKey, brought bool, ids ...envelope.ID) {
 		x, known := c.of[id]
 		switch {
 		case !known || x.by != by || x.failed:
-		case brought:
+		case brought || !x.wanted:
 			c.drop(id)
 		default:
 			x.failed, x.end = true, c.now().Add(claimTime)

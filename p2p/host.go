@@ -70,7 +70,8 @@ type Host struct {
 	mu         sync.Mutex
 	closed     bool // nothing is added to wg any more
 	neighbours map[noise.PublicKey]*neighbour
-	streams    map[streamOf]int // inbound streams that are open
+	idles      map[noise.PublicKey]*atomic.Int32 // of each member that was a neighbour
+	streams    map[streamOf]int                  // inbound streams that are open
 }
 
 // New builds a host. It neither listens nor dials before [Host.Run]. Call
@@ -89,7 +90,7 @@ func New(o Options) (*Host, error) {
 		o: o, log: o.Log, self: o.Key.Public(), book: newBook(), claims: newClaims(o.Now),
 		refusals: newRefusals(o.Now), declined: newRefusals(o.Now), doubts: newDoubts(o.Now), stats: newStats(), opening: make(chan struct{}, maxOpening),
 		serving: newServing(time.Now), timeout: messageTimeout, sessionTime: sessionTime,
-		neighbours: map[noise.PublicKey]*neighbour{}, streams: map[streamOf]int{},
+		neighbours: map[noise.PublicKey]*neighbour{}, idles: map[noise.PublicKey]*atomic.Int32{}, streams: map[streamOf]int{},
 	}
 	h.envelopeSnapshots, h.passportSnapshots = newSnapshots(h.envelopeSet), newSnapshots(h.passportSet)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
@@ -217,14 +218,15 @@ type neighbour struct {
 	suspects suspects
 
 	need  *need
-	moved atomic.Int64 // envelopes that were wanted of us, or fetched
-	idle  atomic.Int32 // how often reconciliation came to nothing, one after the other
+	moved atomic.Int64  // envelopes that were wanted of us, or fetched
+	idle  *atomic.Int32 // how often reconciliation came to nothing, one after the other
 
 	postponed map[envelope.ID]int // of the goroutine of offerAll: how often the neighbour said "later"
 
 	// These are of the goroutine of reconcileAll.
 	found       []envelope.ID // to be fetched
 	movedBefore int64
+	busy        int // how often n had no time, one after the other
 	differed    bool
 }
 
@@ -236,6 +238,17 @@ func (h *Host) allNeighbours() []*neighbour {
 		all = append(all, n)
 	}
 	return all
+}
+
+// idleOf returns the counter of a member: a new connection does not make one with which
+// reconciliation comes to nothing better. h.mu is held.
+func (h *Host) idleOf(key noise.PublicKey) *atomic.Int32 {
+	c := h.idles[key]
+	if c == nil {
+		c = new(atomic.Int32)
+		h.idles[key] = c
+	}
+	return c
 }
 
 func (h *Host) neighbour(key noise.PublicKey) *neighbour {
@@ -265,7 +278,7 @@ func (h *Host) connected(_ network.Network, c network.Conn) {
 		return
 	}
 	n := &neighbour{h: h, key: key, id: c.RemotePeer(), offers: newOffers(), pulls: make(chan pull, maxGet),
-		tips: newTipQueue(), statements: make(chan struct{}, 1), need: newNeed()}
+		tips: newTipQueue(), statements: make(chan struct{}, 1), need: newNeed(), idle: h.idleOf(key)}
 	n.ctx, n.cancel = context.WithCancel(h.ctx)
 	h.neighbours[key] = n
 	h.book.connected(key, h.o.Now())
@@ -275,12 +288,13 @@ func (h *Host) connected(_ network.Network, c network.Conn) {
 	}
 	// Who dialled reconciles at once; the other one, which learns of custody by its own
 	// session alone, when that is through.
-	if dialed {
+	idle := max(min(n.idle.Load(), maxIdle)-1, 0) // once may be the break of the last connection
+	if dialed && idle == 0 {
 		n.reconcileNow()
 		return
 	}
 	h.goLocked(func() {
-		if wait(n.ctx, jitter(h.o.ReconcileEvery/20)) {
+		if wait(n.ctx, jitter(h.o.ReconcileEvery/20<<idle)) {
 			n.reconcileNow()
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
@@ -186,6 +187,48 @@ func TestSnapshotsAreShared(t *testing.T) {
 	if _, err := fails.get(start); err == nil || len(fails.live) != 0 {
 		t.Error("a snapshot of nothing")
 	}
+}
+
+// After a snapshot that took long to build none is built for ten times as long: those of
+// neighbours share it, and who can wait is told for how long.
+func TestCostlySnapshotsAreRare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		builds := 0
+		s := newSnapshots(func() (*reconcile.Set, error) {
+			builds++
+			time.Sleep(time.Second) // of the bubble
+			return new(reconcile.Set), nil
+		})
+		for range 100 { // sessions of a neighbour, over 200 seconds
+			sn, err := s.getAny(time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			sn.release()
+			time.Sleep(2 * time.Second)
+		}
+		if builds > 20 {
+			t.Errorf("%d builds", builds)
+		}
+		builds = 0
+		if rest := s.rest(); rest > 10*time.Second {
+			t.Errorf("rest of %v", rest)
+		}
+		since := time.Now()
+		sn, err := s.get(since)
+		if err != nil || builds != 1 || sn.made.Before(since) {
+			t.Errorf("%d builds for a need of our own, %v", builds, err)
+		}
+		sn.release()
+		if len(s.live) != 1 {
+			t.Errorf("%d snapshots are kept", len(s.live))
+		}
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if len(s.live) != 0 {
+			t.Error("a snapshot is kept for longer than its rest")
+		}
+	})
 }
 
 // Many at once get one or two builds.

@@ -95,6 +95,7 @@ func (n *neighbour) reconcileAll() {
 
 // reconcile unites both sets with n's. Passports are few and go first.
 func (n *neighbour) reconcile(since time.Time) {
+	moved := n.moved.Load()
 	err := n.openSession(setPassports, since, n.unitePassports)
 	if err == nil {
 		err = n.openSession(setEnvelopes, since, n.uniteEnvelopes)
@@ -109,11 +110,15 @@ func (n *neighbour) reconcile(since time.Time) {
 	n.h.stats.ended(n.key, n.h.o.Now(), err)
 	switch {
 	case err == nil:
+		n.busy = 0
 		n.h.log.Debug("reconciled", "peer", n.key.Short())
 	case errors.Is(err, errBusy):
-		n.reconcileAfter(jitter(n.h.o.ReconcileEvery / 10))
+		n.reconcileAfter(jitter(n.h.o.ReconcileEvery / 10 << n.busy))
+		n.busy = min(n.busy+1, maxIdle)
 	default:
-		n.idle.Add(1)
+		if n.moved.Load() == moved {
+			n.idle.Add(1)
+		}
 		n.h.fault(n.key, string(reconcileProtocol), err)
 	}
 }

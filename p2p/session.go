@@ -25,7 +25,7 @@ const (
 	// maxOpening is how many sessions this node opens at a time, maxServing how many it
 	// answers in all and for one neighbour: a second one may come before the end of the
 	// first was noticed.
-	maxOpening    = 4
+	maxOpening    = 8
 	maxServing    = 16
 	maxServingOne = 2
 	// A neighbour may open serveBurst sessions at once, and one more in each servePause.
@@ -86,13 +86,17 @@ func (h *Host) snapshotsOf(set byte) *snapshots {
 // openSession reconciles one set with n. use is called with what was found while the
 // own set is still in memory.
 func (n *neighbour) openSession(set byte, since time.Time, use func(*session) error) error {
+	snapshots := n.h.snapshotsOf(set)
+	if rest := snapshots.rest(); rest > 0 && !wait(n.ctx, rest) {
+		return n.ctx.Err()
+	}
 	select {
 	case n.h.opening <- struct{}{}:
 		defer func() { <-n.h.opening }()
 	case <-n.ctx.Done():
 		return n.ctx.Err()
 	}
-	sn, err := n.h.snapshotsOf(set).get(since)
+	sn, err := snapshots.get(since)
 	if err != nil {
 		return err
 	}
@@ -237,7 +241,7 @@ func (h *Host) respond(t timed, o opening, arrived time.Time) error {
 	if err != nil {
 		return err
 	}
-	sn, err := h.snapshotsOf(o.set).get(arrived)
+	sn, err := h.snapshotsOf(o.set).getAny(arrived)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package p2p
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,12 +13,19 @@ import (
 	"github.com/asmtp/asmtp/passport"
 )
 
-// maxSnapshots is how many snapshots of one set there may be at a time. One of
-// 1,000,000 envelopes takes 36 MB.
-const maxSnapshots = 2
+const (
+	// maxSnapshots is how many snapshots of one set there may be at a time. One of
+	// 1,000,000 envelopes takes 36 MB.
+	maxSnapshots = 2
+	// costly is from when on the time counts that it took to build a snapshot. Then none
+	// is built within buildRest as much, so that neighbours that open one session after
+	// the other cannot have a node read its index all the time.
+	costly    = 20 * time.Millisecond
+	buildRest = 10
+)
 
 // snapshots shares snapshots of a set between sessions. One is built at a time, and it
-// is dropped with the last session that uses it.
+// is dropped with the last session that uses it, or when another one may be built.
 type snapshots struct {
 	build func() (*reconcile.Set, error)
 	now   func() time.Time // of this process, never set back
@@ -25,6 +33,7 @@ type snapshots struct {
 	building sync.Mutex
 	mu       sync.Mutex
 	live     []*snapshot // the newest last
+	rested   time.Time   // when another one may be built
 }
 
 // snapshot is what a set was at one moment.
@@ -40,14 +49,27 @@ func newSnapshots(build func() (*reconcile.Set, error)) *snapshots {
 }
 
 // get returns a snapshot that is no older than since, unless there are too many
-// already: then it is the newest. The caller has to release it.
+// already: then it is the newest. The caller has to release it, and should have waited
+// for the time of rest.
 func (s *snapshots) get(since time.Time) (*snapshot, error) {
-	if sn := s.share(since); sn != nil {
+	return s.getIf(func(newest *snapshot, used int) bool { return !newest.made.Before(since) || used >= maxSnapshots })
+}
+
+// getAny is get for a neighbour, which has to do with an older one if another one may
+// not be built yet.
+func (s *snapshots) getAny(since time.Time) (*snapshot, error) {
+	return s.getIf(func(newest *snapshot, used int) bool {
+		return !newest.made.Before(since) || used >= maxSnapshots || s.now().Before(s.rested)
+	})
+}
+
+func (s *snapshots) getIf(will func(newest *snapshot, used int) bool) (*snapshot, error) {
+	if sn := s.share(will); sn != nil {
 		return sn, nil
 	}
 	s.building.Lock()
 	defer s.building.Unlock()
-	if sn := s.share(since); sn != nil { // built while we waited
+	if sn := s.share(will); sn != nil { // built while we waited
 		return sn, nil
 	}
 	made := s.now()
@@ -58,36 +80,57 @@ func (s *snapshots) get(since time.Time) (*snapshot, error) {
 	sn := &snapshot{Set: set, made: made, users: 1, of: s}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.sweep()
 	s.live = append(s.live, sn)
+	if took := s.now().Sub(made); took >= costly {
+		s.rested = s.now().Add(buildRest * took)
+		time.AfterFunc(buildRest*took, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.sweep()
+		})
+	}
 	return sn, nil
 }
 
-func (s *snapshots) share(since time.Time) *snapshot {
+// rest returns for how long a session that may wait should do so.
+func (s *snapshots) rest() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rested.Sub(s.now())
+}
+
+func (s *snapshots) share(will func(newest *snapshot, used int) bool) *snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.live) == 0 {
 		return nil
 	}
+	used := 0
+	for _, sn := range s.live {
+		if sn.users > 0 {
+			used++
+		}
+	}
 	newest := s.live[len(s.live)-1]
-	if newest.made.Before(since) && len(s.live) < maxSnapshots {
+	if !will(newest, used) {
 		return nil
 	}
 	newest.users++
 	return newest
 }
 
+// sweep drops what nobody uses.
+func (s *snapshots) sweep() {
+	s.live = slices.DeleteFunc(s.live, func(sn *snapshot) bool { return sn.users == 0 })
+}
+
 func (sn *snapshot) release() {
 	s := sn.of
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sn.users--; sn.users > 0 {
-		return
-	}
-	for i, other := range s.live {
-		if other == sn {
-			s.live = append(s.live[:i:i], s.live[i+1:]...)
-			return
-		}
+	if sn.users--; sn.users == 0 && !s.now().Before(s.rested) {
+		s.sweep()
 	}
 }
 
