@@ -22,10 +22,14 @@ var ErrCompressed = errors.New("not one zstd frame")
 // maxAtOnce is the largest body that is compressed, or decompressed, in one step.
 const maxAtOnce = 1 << 20
 
+// base64Too makes attachments a quarter smaller: in base64 nothing repeats, but only 65 of
+// 256 bytes occur.
+var base64Too = zstd.WithAllLitEntropyCompression(true)
+
 // coders are what bodies of at most maxAtOnce bytes share: to make them costs more than
 // to use them. They keep a megabyte or two for each that is at work at a time.
 var coders = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
-	enc, err := zstd.NewWriter(nil, zstd.WithWindowSize(maxAtOnce), zstd.WithLowerEncoderMem(true))
+	enc, err := zstd.NewWriter(nil, zstd.WithWindowSize(maxAtOnce), zstd.WithLowerEncoderMem(true), base64Too)
 	if err != nil {
 		panic(err) // only for a bad option
 	}
@@ -71,7 +75,7 @@ const streamWindow = 1 << 20
 // NewCompressor compresses into w, as one zstd frame that is complete once it is closed.
 // At least one byte must be written.
 func NewCompressor(w io.Writer) io.WriteCloser {
-	enc, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(streamWindow), zstd.WithLowerEncoderMem(true))
+	enc, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(streamWindow), zstd.WithLowerEncoderMem(true), base64Too)
 	if err != nil {
 		panic(err) // only for a bad option
 	}

@@ -34,7 +34,7 @@ type Account struct {
 		sync.Mutex
 		list []*writeCall
 	}
-	sending chan struct{} // holds one element while the outbox is locked
+	sending, sendingLarge chan struct{} // hold one element while the outbox is locked
 
 	changed struct {
 		sync.Mutex
@@ -150,7 +150,7 @@ func Open(ctx context.Context, dir string, o Options) (*Account, error) {
 
 func newAccount(dir string, o Options) *Account {
 	o.Passphrase = "" // needed for the key file only
-	a := &Account{dir: dir, o: o, log: o.Log, now: o.Now, sending: make(chan struct{}, 1), mailFloor: defaultMailLimit}
+	a := &Account{dir: dir, o: o, log: o.Log, now: o.Now, sending: make(chan struct{}, 1), sendingLarge: make(chan struct{}, 1), mailFloor: defaultMailLimit}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}

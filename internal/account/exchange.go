@@ -145,8 +145,11 @@ func (x *exchange) once(ctx context.Context, nodes []NodeInfo) error {
 			}
 		}
 	}()
-	x.throughFirst(links, selection{first: true}, func(s *session, sel selection) ([]int64, error) { return s.send(ctx, sel) })
+	send := func(s *session, sel selection) ([]int64, error) { return s.send(ctx, sel) }
+	x.throughFirst(links, selection{first: true}, send)
 	close(sent)
+	// Large mail goes while the nodes' is taken in, so that neither waits for the other.
+	steady.Go(func() { x.throughFirst(links, selection{large: true, first: true}, send) })
 	steady.Wait()
 	defer awaitLess(links)()
 	taking.Wait()
@@ -157,7 +160,8 @@ func (x *exchange) once(ctx context.Context, nodes []NodeInfo) error {
 		return err
 	}
 	// What waited for a passport that came.
-	x.throughFirst(links, selection{}, func(s *session, sel selection) ([]int64, error) { return s.send(ctx, sel) })
+	x.throughFirst(links, selection{}, send)
+	x.throughFirst(links, selection{large: true}, send)
 	for _, l := range links {
 		if l.failed() == nil {
 			taking.Go(func() { l.fail(l.s.custodyOnce(ctx)) })
@@ -206,6 +210,7 @@ func (l *link) take(ctx, connecting context.Context, x *exchange, sent <-chan st
 
 // selection says what is to be handed to a node besides what is due by the clock.
 type selection struct {
+	large bool    // mail of many parts, and no other
 	first bool    // mail that never reached a node is due in any case
 	also  []int64 // and these, which another node did not take
 }
@@ -226,7 +231,7 @@ func (x *exchange) throughFirst(links []*link, sel selection, f func(*session, s
 		if len(left) == 0 {
 			return
 		}
-		sel = selection{also: left}
+		sel = selection{large: sel.large, also: left}
 	}
 }
 

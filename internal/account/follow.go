@@ -30,7 +30,7 @@ const (
 )
 
 // follower is a Sync with Follow: a connection with each node, made again by itself, and
-// over all of them one goroutine that sends and one that answers.
+// over all of them one goroutine that sends small mail, one for large, and one that answers.
 type follower struct {
 	*exchange
 
@@ -51,7 +51,8 @@ func (x *exchange) follow(ctx context.Context) error {
 		refused: make(map[noise.PublicKey]error), heard: make(chan struct{})}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return f.keepNodes(ctx) })
-	g.Go(func() error { return f.keepSending(ctx) })
+	g.Go(func() error { return f.keepSending(ctx, false) })
+	g.Go(func() error { return f.keepSending(ctx, true) })
 	g.Go(func() error { return f.keepAnswering(ctx) })
 	g.Go(func() error { return f.keepAging(ctx) })
 	g.Go(func() error { return x.a.watchOthers(ctx) })
@@ -242,8 +243,9 @@ func (f *follower) through(links []*link, sel selection, do func(*session, selec
 	return nil
 }
 
-// keepSending hands over what is due, through the first node that is connected.
-func (f *follower) keepSending(ctx context.Context) error {
+// keepSending hands over what is due of the small mail, or of the large, through the first
+// node that is connected.
+func (f *follower) keepSending(ctx context.Context, large bool) error {
 	var last *session
 	for {
 		changed := f.a.change()
@@ -254,14 +256,14 @@ func (f *follower) keepSending(ctx context.Context) error {
 		if len(links) > 0 {
 			first := links[0].s != last
 			last = links[0].s
-			err := f.through(links, selection{first: first}, func(s *session, sel selection) ([]int64, error) { return s.send(ctx, sel) })
+			err := f.through(links, selection{large: large, first: first}, func(s *session, sel selection) ([]int64, error) { return s.send(ctx, sel) })
 			if err != nil {
 				return err
 			}
 		} else {
 			last = nil
 		}
-		wait, err := f.a.nextDue(ctx)
+		wait, err := f.a.nextDue(ctx, large)
 		if err != nil {
 			return err
 		}

@@ -20,10 +20,11 @@ import (
 )
 
 const (
-	keyFile      = "key.age" // sealed with a passphrase; `age -d` opens it
-	clearKeyFile = "key"     // in clear
-	databaseFile = "account.db"
-	lockFile     = "outbox.lock"
+	keyFile       = "key.age" // sealed with a passphrase; `age -d` opens it
+	clearKeyFile  = "key"     // in clear
+	databaseFile  = "account.db"
+	lockFile      = "outbox.lock"
+	lockFileLarge = "outbox-large.lock"
 
 	// keyFileTitle is the first line of the key file, with its version.
 	keyFileTitle = "asmtp account key 1"

@@ -10,21 +10,27 @@ import (
 
 // lockOutbox waits until no other process of the account hands mail to the node, so
 // that no two send the same mail at once; it would arrive once all the same, but cost
-// its bytes twice. The lock ends with the process, whatever happens to it.
-func (a *Account) lockOutbox(ctx context.Context) (unlock func(), err error) {
+// its bytes twice. Small mail and large have a lock each: that large mail is under way
+// for an hour does not keep small mail, of this process or another, waiting. The lock ends
+// with the process, whatever happens to it.
+func (a *Account) lockOutbox(ctx context.Context, large bool) (unlock func(), err error) {
+	sending, name := a.sending, lockFile
+	if large {
+		sending, name = a.sendingLarge, lockFileLarge
+	}
 	select {
-	case a.sending <- struct{}{}: // among the goroutines of this process
+	case sending <- struct{}{}: // among the goroutines of this process
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	f, err := os.OpenFile(filepath.Join(a.dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(a.dir, name), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		<-a.sending
+		<-sending
 		return nil, fmt.Errorf("lock the outbox: %w", err)
 	}
 	unlock = func() {
 		f.Close()
-		<-a.sending
+		<-sending
 	}
 	for {
 		ok, err := tryLock(f)

@@ -45,14 +45,17 @@ type due struct {
 	offered bool // a node may have all of it
 }
 
-// submitDue hands over what is due, small mail first. It returns the mails that the node
-// did not take.
+// large reports whether the mail has a call of its own, beside those of small mail.
+func (d *due) large() bool { return d.parts > smallMail }
+
+// submitDue hands over what is due of the small mail, or of the large. It returns the
+// mails that the node did not take.
 func (s *session) submitDue(ctx context.Context, sel selection) (accepted int, left []int64, err error) {
 	list, err := s.a.dueMail(ctx, sel)
 	if err != nil || len(list) == 0 {
 		return 0, nil, err
 	}
-	unlock, err := s.a.lockOutbox(ctx)
+	unlock, err := s.a.lockOutbox(ctx, sel.large)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -76,16 +79,12 @@ func (s *session) submitDue(ctx context.Context, sel selection) (accepted int, l
 		if !ready {
 			continue
 		}
-		if parts+d.parts > submitBatch || d.parts > smallMail {
+		if len(group) > 0 && (d.large() || parts+d.parts > submitBatch) {
 			if err := flush(); err != nil {
 				return accepted, left, err
 			}
 		}
-		if group, parts = append(group, d), parts+d.parts; d.parts > smallMail {
-			if err := flush(); err != nil {
-				return accepted, left, err
-			}
-		}
+		group, parts = append(group, d), parts+d.parts
 	}
 	return accepted, left, flush()
 }
@@ -105,8 +104,9 @@ func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
 	var list []*due
 	err := each(ctx, a.db, `SELECT o.n, o.state, o.mail, m.total, m.count, o.recipient, o.sealed_for, o.expires, o.lifetime_end, o.tries, o.offered
 		FROM outgoing o JOIN mails m ON m.n = o.mail
-		WHERE o.state IN (?1, ?2, ?3) AND o.lifetime_end > ?4 AND (o.next NOT BETWEEN ?7 AND ?8 OR ?5 AND o.state = ?1 OR ?6) ORDER BY m.total, o.n`,
-		append([]any{Queued, Accepted, Held, millis(a.now()), sel.first, len(also) > 0}, a.later()...), func(rows *sql.Rows) error {
+		WHERE o.state IN (?1, ?2, ?3) AND o.lifetime_end > ?4 AND (o.next NOT BETWEEN ?7 AND ?8 OR ?5 AND o.state = ?1 OR ?6)
+			AND (m.count > ?9) = ?10 ORDER BY m.total, o.n`,
+		append(append([]any{Queued, Accepted, Held, millis(a.now()), sel.first, len(also) > 0}, a.later()...), smallMail, sel.large), func(rows *sql.Rows) error {
 			d := new(due)
 			var end, expires int64
 			if err := rows.Scan(&d.n, &d.state, &d.mail, &d.size, &d.parts, into{d.to[:]}, &d.sealed, &expires, &end, &d.tries, &d.offered); err != nil {
@@ -148,12 +148,16 @@ func (a *Account) prepare(ctx context.Context, d *due) (bool, error) {
 	if bytes.Equal(d.sealed, with.key()) && (d.expires > soon || a.expires(ctx, a.db, d.end) <= d.expires) {
 		return true, nil
 	}
-	err = a.write(ctx, func(tx *sql.Tx) error {
-		if err := a.sealAgain(ctx, tx, d, own, p, with); err != nil {
-			return err
-		}
-		return a.sealedAnew(ctx, tx, d.n)
-	})
+	if d.large() {
+		err = a.sealLarge(ctx, d, own, p, with)
+	} else {
+		err = a.write(ctx, func(tx *sql.Tx) error {
+			if err := a.sealAgain(ctx, tx, d, own, p, with); err != nil {
+				return err
+			}
+			return a.sealedAnew(ctx, tx, d.n)
+		})
+	}
 	if errors.Is(err, errSettled) {
 		return false, nil
 	}
@@ -166,21 +170,13 @@ func (a *Account) sealAgain(ctx context.Context, tx *sql.Tx, d *due, own *passpo
 	if s, _, err := stateOf(ctx, tx, d.n); err != nil || s.Final() { // a receipt came meanwhile
 		return errors.Join(err, errSettled)
 	}
-	var id MailID
-	var flags uint8
-	if err := tx.QueryRowContext(ctx, "SELECT mail_id, flags FROM mails WHERE n = ?", d.mail).Scan(into{id[:]}, &flags); err != nil {
-		return err
-	}
-	body, err := readBody(ctx, tx, d.mail)
+	c, err := carryingOf(ctx, tx, d.mail)
 	if err != nil {
 		return err
 	}
-	parts, err := envelope.Split(envelope.KindMail, flags, id, body, passport.Hash{}, passport.Hash{})
-	if err != nil {
-		return err
-	}
-	d.parts = len(parts)
-	return a.sealParts(ctx, tx, d.n, parts, own, p, with, d.end)
+	pieces := func(fn func(int, []byte) error) error { return eachPiece(ctx, tx, d.mail, c.count, fn) }
+	_, err = a.sealParts(ctx, tx, d.n, &c, pieces, own, p, with, d.end)
+	return err
 }
 
 // postpone keeps why a mail is not sent now and when it is looked at again.
@@ -196,12 +192,13 @@ func (a *Account) postpone(ctx context.Context, d *due, why string, after time.D
 // submitGroup hands over several small mails, or one large, in one call. The node
 // answers for every envelope: a mail is accepted if it has all of its envelopes.
 func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, left []int64, err error) {
+	var refusals []clientapi.Refusal
 	if group, err = s.a.offer(ctx, group); err != nil || len(group) == 0 {
 		return 0, nil, err
 	}
 	of := make(map[envelope.ID]*due)
 	var ids []envelope.ID
-	var done, all int64
+	var all int64
 	for _, d := range group {
 		list, err := s.a.envelopeIDs(ctx, d)
 		if err != nil {
@@ -212,13 +209,19 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 		}
 		ids, all = append(ids, list...), all+d.size
 	}
-	s.progress(Progress{Step: "sending", All: all})
-	refusals, err := s.submit(ctx, ids, func(id envelope.ID) ([]byte, error) {
-		b, err := s.a.envelope(ctx, of[id].n, id)
-		done += int64(len(b))
-		s.progress(Progress{Step: "sending", Done: min(done, all), All: all})
-		return b, err
-	})
+	fetch, err := s.a.fetcher(ctx, group, ids, of)
+	if err == nil {
+		s.progress(Progress{Step: "sending", All: all})
+		at := 0
+		refusals, err = s.submit(ctx, ids, func(id envelope.ID) ([]byte, error) {
+			b, err := fetch(ctx, id)
+			for at < len(ids) && ids[at] != id { // those before it the node has
+				at++
+			}
+			s.progress(Progress{Step: "sending", Done: all * int64(at) / int64(len(ids)), All: all})
+			return b, err
+		})
+	}
 	if errors.Is(err, errSettled) {
 		return 0, nil, nil // the next round leaves it out
 	}
@@ -244,6 +247,18 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 	}
 	accepted, err = s.a.markAccepted(ctx, taken)
 	return accepted, left, err
+}
+
+// fetcher returns what gives the envelopes of a group.
+func (a *Account) fetcher(ctx context.Context, group []*due, ids []envelope.ID, of map[envelope.ID]*due) (func(context.Context, envelope.ID) ([]byte, error), error) {
+	if group[0].large() {
+		e, err := a.envelopesOf(ctx, group[0], ids)
+		if err != nil {
+			return nil, err
+		}
+		return e.envelope, nil
+	}
+	return func(ctx context.Context, id envelope.ID) ([]byte, error) { return a.envelope(ctx, of[id].n, id) }, nil
 }
 
 // submit hands envelopes to the node. A node that is full took none of what it lacked.
@@ -285,6 +300,14 @@ func (a *Account) offer(ctx context.Context, group []*due) (left []*due, err err
 // errSettled says that a mail's envelopes are gone because a receipt came.
 var errSettled = errors.New("the mail is settled")
 
+// gone returns errSettled for what is not there any more, unless it should be.
+func (a *Account) gone(ctx context.Context, out int64) error {
+	if err := a.settled(ctx, out); err != nil {
+		return err
+	}
+	return errSettled
+}
+
 // envelopeIDs returns the ids of all envelopes of a mail; none if it is settled.
 func (a *Account) envelopeIDs(ctx context.Context, d *due) ([]envelope.ID, error) {
 	var list []envelope.ID
@@ -318,10 +341,7 @@ func (a *Account) envelope(ctx context.Context, out int64, id envelope.ID) (b []
 	if err != nil && !errors.Is(err, sql.ErrNoRows) || len(b) > 0 {
 		return b, err
 	}
-	if err := a.settled(ctx, out); err != nil {
-		return nil, err
-	}
-	return nil, errSettled
+	return nil, a.gone(ctx, out)
 }
 
 // nextTry returns when a mail that was just handed over is due again: by the plan, and
@@ -388,10 +408,11 @@ func (s *session) markRefused(ctx context.Context, d *due, r clientapi.Refusal) 
 	})
 }
 
-// nextDue returns how long it is until mail is to be handed over.
-func (a *Account) nextDue(ctx context.Context) (time.Duration, error) {
+// nextDue returns how long it is until small or large mail is to be handed over.
+func (a *Account) nextDue(ctx context.Context, large bool) (time.Duration, error) {
 	var next sql.NullInt64
-	err := a.db.QueryRowContext(ctx, "SELECT min(next) FROM outgoing WHERE state IN (?, ?, ?) AND lifetime_end > ?", Queued, Accepted, Held, millis(a.now())).Scan(&next)
+	err := a.db.QueryRowContext(ctx, "SELECT min(o.next) FROM outgoing o JOIN mails m ON m.n = o.mail WHERE o.state IN (?, ?, ?) AND o.lifetime_end > ? AND (m.count > ?) = ?",
+		Queued, Accepted, Held, millis(a.now()), smallMail, large).Scan(&next)
 	if err != nil || !next.Valid {
 		return longestWait, err
 	}

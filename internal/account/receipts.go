@@ -80,7 +80,7 @@ func (s *session) sendReceipts(ctx context.Context, sel selection) (left []int64
 	if due, err := s.a.receiptsDue(ctx); err != nil || !due && len(sel.also) == 0 {
 		return nil, err
 	}
-	unlock, err := s.a.lockOutbox(ctx)
+	unlock, err := s.a.lockOutbox(ctx, false)
 	if err != nil {
 		return nil, err
 	}

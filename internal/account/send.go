@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -24,7 +23,7 @@ const (
 	// defaultRetention and defaultMailLimit hold until the node said what its mesh does.
 	defaultRetention = 14 * 24 * time.Hour
 	defaultMailLimit = 50 << 20
-	// maxMailLimit is the largest limit that is believed: a mail is in memory as a whole.
+	// maxMailLimit is the largest limit that is believed.
 	maxMailLimit = 1 << 30
 	// retentionMargin is how much earlier than the retention envelopes end, so that no
 	// node whose clock is off refuses them as too far away.
@@ -39,9 +38,11 @@ const (
 )
 
 // Send puts a mail into the outbox. When it returns, the mail is on disk for every
-// recipient, in the order To, Cc, Bcc. Nothing is sent yet: that is [Account.Sync].
+// recipient, in the order To, Cc, Bcc, or that of the envelope. Nothing is sent yet: that
+// is [Account.Sync]. A large mail takes a few megabytes of memory.
 //
-// Errors: [NoContactError], [ErrNoRecipient], [SizeError], [ErrLifetime].
+// Errors: [NoContactError], [ErrNoRecipient], [SizeError], [ErrLifetime], and those of
+// what the draft reads from.
 func (a *Account) Send(ctx context.Context, d Draft) ([]Outgoing, error) {
 	if d.Lifetime == 0 {
 		d.Lifetime = defaultLifetime
@@ -49,79 +50,86 @@ func (a *Account) Send(ctx context.Context, d Draft) ([]Outgoing, error) {
 	if d.Lifetime < MinLifetime || d.Lifetime > MaxLifetime {
 		return nil, fmt.Errorf("%v: %w", d.Lifetime, ErrLifetime)
 	}
-	peers, err := a.peers(ctx, a.db)
+	dir, err := a.directory(ctx)
 	if err != nil {
 		return nil, err
 	}
-	dir := newDirectory(a.ID(), a.name, peers)
-	id := randomID()
-	raw, recipients, err := a.compose(ctx, dir, id, d)
-	if err != nil {
+	m := &outMail{id: randomID(), now: a.now(), lifetime: d.Lifetime, envID: d.EnvID}
+	limit, _ := a.limits(ctx)
+	s := a.newStager(ctx, sent, limit)
+	if err := a.compose(ctx, s, dir, m, d); err != nil {
+		s.drop()
+		return nil, s.cause(err)
+	}
+	if m.staged, err = s.finish(); err != nil {
 		return nil, err
 	}
-	view, err := message.Parse(bytes.NewReader(raw))
-	if err != nil {
-		return nil, err
+	m.shown = message.Sent(m.head, dir.asReader)
+	out, err := a.sendStaged(ctx, m)
+	if err != nil && m.mail != 0 {
+		a.unstage(ctx, m.mail)
 	}
-	m := outMail{id: id, raw: int64(len(raw)), view: view, lifetime: d.Lifetime, skip: headerLength(raw, true)}
-	m.shown = message.Sent(raw[:m.skip], dir.asReader)
-	m.body, m.flags = raw, 0
-	if c, ok := envelope.Compress(raw); ok {
-		m.body, m.flags = c, envelope.FlagCompressed
-	}
-	m.hash = envelope.HashBody(m.body)
-	own, err := a.self(ctx, a.db)
-	if err != nil {
-		return nil, err
-	}
-	seals := make([]*pair, len(recipients))
-	for i, p := range recipients {
-		if p.waiting() == "" {
-			if seals[i], err = a.outPair(ctx, own, p); err != nil {
-				return nil, err
-			}
-		}
-	}
-	err = a.write(ctx, func(tx *sql.Tx) error { return a.enqueue(ctx, tx, &m, own, recipients, seals) })
-	if err != nil {
-		return nil, fmt.Errorf("outbox: %w", err)
-	}
-	return a.Status(ctx, id)
+	return out, err
 }
 
 // outMail is a mail that is about to enter the outbox.
 type outMail struct {
+	*staged
 	id       MailID
-	hash     envelope.BodyHash
-	flags    uint8
-	body     []byte // as carried
-	raw      int64  // bytes of the message
-	shown    []byte // the header that the sender is shown, in place of the first skip bytes
-	skip     int
-	view     *message.View
+	now      time.Time
 	lifetime time.Duration
+	envID    string
+	shown    []byte // the header that the sender is shown
+	to       []recipient
+	own      *passport.Passport
 }
 
-// compose returns the message as it is sent, and its recipients, each once.
-func (a *Account) compose(ctx context.Context, dir *directory, id MailID, d Draft) ([]byte, []*peer, error) {
-	limit, _ := a.limits(ctx)
-	out := &limitedBuffer{limit: limit}
-	from := message.Address{Name: a.name, Addr: idAddress(a.ID())}
-	messageID := id.String() + "@" + domain
-	if d.Raw != nil {
-		recipients, err := a.composeRaw(out, dir, d, message.Changes{From: from, Date: a.now(), MessageID: messageID})
-		return out.Bytes(), recipients, out.or(err)
+// recipient is one that a mail goes to.
+type recipient struct {
+	*peer
+	notify message.Notify
+	orcpt  string
+	with   *pair // to seal with; nil if the mail has to wait
+}
+
+// sendStaged makes a mail of what was composed.
+func (a *Account) sendStaged(ctx context.Context, m *outMail) (out []Outgoing, err error) {
+	if m.own, err = a.self(ctx, a.db); err != nil {
+		return nil, err
 	}
-	l := message.Letter{From: from, Subject: d.Subject, Date: a.now(), MessageID: messageID, Text: d.Text}
-	recipients, err := resolve(dir, d.To, d.Cc, d.Bcc)
+	for i, to := range m.to {
+		if to.waiting() == "" {
+			if m.to[i].with, err = a.outPair(ctx, m.own, to.peer); err != nil {
+				return nil, err
+			}
+		}
+	}
+	err = a.write(ctx, func(tx *sql.Tx) error {
+		out, err = a.enqueue(ctx, tx, m)
+		return err
+	})
 	if err != nil {
-		return nil, nil, err
+		return nil, fmt.Errorf("outbox: %w", err)
+	}
+	return out, nil
+}
+
+// compose writes the message as it is sent to w, and finds its recipients, each once.
+func (a *Account) compose(ctx context.Context, w io.Writer, dir *directory, m *outMail, d Draft) (err error) {
+	from := message.Address{Name: a.name, Addr: idAddress(a.ID())}
+	messageID := m.id.String() + "@" + domain
+	if d.Raw != nil {
+		return a.composeRaw(w, dir, m, d, message.Changes{From: from, Date: m.now, MessageID: messageID})
+	}
+	l := message.Letter{From: from, Subject: d.Subject, Date: m.now, MessageID: messageID, Text: d.Text}
+	if m.to, err = d.recipients(dir, d.To, d.Cc, d.Bcc); err != nil {
+		return err
 	}
 	if l.To, err = wireAddresses(dir, d.To); err != nil {
-		return nil, nil, err
+		return err
 	}
 	if l.Cc, err = wireAddresses(dir, d.Cc); err != nil {
-		return nil, nil, err
+		return err
 	}
 	for _, f := range d.Attachments {
 		l.Attachments = append(l.Attachments, message.Attachment(f))
@@ -129,32 +137,24 @@ func (a *Account) compose(ctx context.Context, dir *directory, id MailID, d Draf
 	if d.Reply != (MailID{}) {
 		v, err := a.view(ctx, d.Reply)
 		if err != nil {
-			return nil, nil, fmt.Errorf("reply to %s: %w", d.Reply, err)
+			return fmt.Errorf("reply to %s: %w", d.Reply, err)
 		}
 		if v.MessageID != "" {
 			l.InReplyTo, l.References = v.MessageID, append(v.References, v.MessageID)
 		}
 	}
-	err = message.Compose(out, l)
-	return out.Bytes(), recipients, out.or(err)
+	return message.Compose(w, l)
 }
 
-func (a *Account) composeRaw(w io.Writer, dir *directory, d Draft, c message.Changes) ([]*peer, error) {
-	limit, _ := a.limits(context.Background())
-	src, err := io.ReadAll(io.LimitReader(d.Raw, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the message: %w", err)
-	}
-	if int64(len(src)) > limit {
-		return nil, &SizeError{Size: int64(len(src)), Limit: limit}
-	}
-	to := [][]string{d.To, d.Cc, d.Bcc}
-	if len(d.To)+len(d.Cc)+len(d.Bcc) == 0 {
-		h, err := message.ReadHeader(bytes.NewReader(src))
+func (a *Account) composeRaw(w io.Writer, dir *directory, m *outMail, d Draft, c message.Changes) (err error) {
+	src, to := d.Raw, [][]string{d.To, d.Cc, d.Bcc}
+	if len(d.Recipients)+len(d.To)+len(d.Cc)+len(d.Bcc) == 0 {
+		var read bytes.Buffer // the header, and a little more
+		h, err := message.ReadHeader(io.TeeReader(d.Raw, &read))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		to = nil
+		src, to = io.MultiReader(&read, d.Raw), nil
 		for _, list := range [][]message.Address{h.To, h.Cc, h.Bcc} {
 			var field []string
 			for _, m := range list {
@@ -163,12 +163,42 @@ func (a *Account) composeRaw(w io.Writer, dir *directory, d Draft, c message.Cha
 			to = append(to, field)
 		}
 	}
-	recipients, err := resolve(dir, to...)
-	if err != nil {
-		return nil, err
+	if m.to, err = d.recipients(dir, to...); err != nil {
+		return err
 	}
 	c.Address = func(m message.Address) (message.Address, error) { return wireAddress(dir, m, false) }
-	return recipients, message.Rewrite(w, bytes.NewReader(src), c)
+	return message.Rewrite(w, src, c)
+}
+
+// recipients returns to whom a draft goes: those of its envelope, or else the given ones.
+func (d *Draft) recipients(dir *directory, fields ...[]string) ([]recipient, error) {
+	if len(d.Recipients) == 0 {
+		peers, err := resolve(dir, fields...)
+		var out []recipient
+		for _, p := range peers {
+			out = append(out, recipient{peer: p, notify: d.Notify})
+		}
+		return out, err
+	}
+	var out []recipient
+	of := make(map[passport.ID]int)
+	for _, r := range d.Recipients {
+		peers, err := resolve(dir, []string{r.Address})
+		if err != nil {
+			return nil, err
+		}
+		if r.Notify == 0 {
+			r.Notify = d.Notify
+		}
+		p := peers[0]
+		if i, ok := of[p.id]; ok { // what any of its names asked for
+			out[i].notify |= r.Notify
+			continue
+		}
+		of[p.id] = len(out)
+		out = append(out, recipient{peer: p, notify: r.Notify, orcpt: r.ORCPT})
+	}
+	return out, nil
 }
 
 // resolve finds the recipients, each once.
@@ -234,84 +264,61 @@ func wireAddress(dir *directory, m message.Address, must bool) (message.Address,
 	return out, nil
 }
 
-// enqueue stores a mail, its copy among the sent ones and its sealed parts.
-func (a *Account) enqueue(ctx context.Context, tx *sql.Tx, m *outMail, own *passport.Passport, recipients []*peer, seals []*pair) error {
-	now := a.now()
-	me := a.ID()
-	r, err := tx.ExecContext(ctx, `INSERT INTO mails (id, folder, sender, mail_id, body_hash, flags, total, count, have,
-		certain, received, read, size, subject, date, attachments, message_id)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, 1, ?, ?, ?, ?, ?)`,
-		m.id[:], sent, me[:], m.id[:], m.hash[:], m.flags, len(m.body), envelope.PartCount(int64(len(m.body))), envelope.PartCount(int64(len(m.body))),
-		millis(now), m.raw, m.view.Subject, dateOf(m.view, now), len(m.view.Attachments), m.view.MessageID)
+// enqueue stores a mail, its copy among the sent ones and, if it is small, its sealed
+// parts. A large one is sealed when it is handed over.
+func (a *Account) enqueue(ctx context.Context, tx *sql.Tx, m *outMail) ([]Outgoing, error) {
+	mail, err := m.keep(ctx, tx, a, sent, m.id, m.hash, a.idBytes())
 	if err != nil {
-		return err
-	}
-	mail, err := r.LastInsertId()
-	if err != nil {
-		return err
-	}
-	parts, err := envelope.Split(envelope.KindMail, m.flags, m.id, m.body, passport.Hash{}, passport.Hash{})
-	if err != nil {
-		return err
-	}
-	for i, p := range parts {
-		if _, err := tx.ExecContext(ctx, "INSERT INTO body VALUES (?, ?, ?)", mail, i, blob(p.Body)); err != nil {
-			return err
-		}
+		return nil, err
 	}
 	if err := toIndex(ctx, tx, mail); err != nil {
-		return err
+		return nil, err
 	}
-	size, err := keepShown(ctx, tx, mail, m.shown, m.skip, m.raw)
+	size, err := keepShown(ctx, tx, mail, m.shown, len(m.head), m.size)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := a.placeSent(ctx, tx, mail, m.id, size, m.view.MessageID); err != nil {
-		return err
+		return nil, err
 	}
-	for i, p := range recipients {
-		r, err := tx.ExecContext(ctx, `INSERT INTO outgoing (mail, mail_id, body_hash, recipient, created, lifetime_end, state, since, reason)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, mail, m.id[:], m.hash[:], p.id[:], millis(now), millis(now.Add(m.lifetime)), Queued, millis(now), p.waiting())
-		if err != nil {
-			return err
-		}
-		n, err := r.LastInsertId()
-		if err != nil {
-			return err
-		}
-		if err := addHistory(ctx, tx, n, Queued, 0, now, p.waiting()); err != nil {
-			return err
-		}
-		if seals[i] == nil {
-			continue
-		}
-		if err := a.sealParts(ctx, tx, n, parts, own, p, seals[i], now.Add(m.lifetime)); err != nil {
-			return err
-		}
+	pieces := m.each
+	if m.mail != 0 {
+		pieces = func(fn func(int, []byte) error) error { return eachPiece(ctx, tx, mail, m.count, fn) }
 	}
-	return nil
+	c := &carrying{id: m.id, hash: m.hash, flags: m.flags, total: m.total, count: m.count}
+	var out []Outgoing
+	for _, to := range m.to {
+		n, err := a.enqueueFor(ctx, tx, m, mail, to)
+		if err != nil {
+			return nil, err
+		}
+		o := Outgoing{ID: m.id, To: to.name, Passport: to.id, Subject: m.view.Subject, Size: m.size, Since: m.now, Reason: to.waiting(), Created: m.now,
+			History: []Change{{State: Queued, Time: m.now, Note: to.waiting()}}}
+		if to.with != nil && m.count <= smallMail {
+			if o.Envelopes, err = a.sealParts(ctx, tx, n, c, pieces, m.own, to.peer, to.with, m.now.Add(m.lifetime)); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, o)
+	}
+	return out, nil
 }
 
-// sealParts seals the parts of a mail for one recipient and stores the envelopes in
-// place of those that were there.
-func (a *Account) sealParts(ctx context.Context, tx *sql.Tx, out int64, parts []*envelope.Part, own *passport.Passport, p *peer, with *pair, end time.Time) error {
-	expires := a.expires(ctx, tx, end)
-	if _, err := tx.ExecContext(ctx, "DELETE FROM outparts WHERE outgoing = ?", out); err != nil {
-		return err
+// enqueueFor makes the row of a mail on its way to one recipient.
+func (a *Account) enqueueFor(ctx context.Context, tx *sql.Tx, m *outMail, mail int64, to recipient) (int64, error) {
+	now := millis(m.now)
+	r, err := tx.ExecContext(ctx, `INSERT INTO outgoing (mail, mail_id, body_hash, recipient, created, lifetime_end, state, since, reason, notify, envid, orcpt)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, mail, m.id[:], m.hash[:], to.id[:], now, millis(m.now.Add(m.lifetime)), Queued, now, to.waiting(),
+		to.notify, m.envID, to.orcpt)
+	if err != nil {
+		return 0, err
 	}
-	for i, part := range parts {
-		part.SenderTip, part.RecipientTip = own.Tip(), p.pass.Tip()
-		e, err := with.sealer.Seal(nil, expires, part)
-		if err != nil {
-			return fmt.Errorf("seal for %s: %w", p.name, err)
-		}
-		id := e.ID()
-		if _, err := tx.ExecContext(ctx, "INSERT INTO outparts (outgoing, idx, id, envelope) VALUES (?, ?, ?, ?)", out, i, id[:], e.Bytes()); err != nil {
-			return err
-		}
+	n, err := r.LastInsertId()
+	if err != nil {
+		return 0, err
 	}
-	_, err := tx.ExecContext(ctx, "UPDATE outgoing SET sealed_for = ?, expires = ? WHERE n = ?", with.key(), int64(expires), out)
-	return err
+	_, err = tx.ExecContext(ctx, "INSERT INTO history VALUES (?, ?, 0, ?, ?)", n, Queued, now, to.waiting())
+	return n, err
 }
 
 // key says with which shared keys parts were sealed.
@@ -344,30 +351,4 @@ func dateOf(v *message.View, now time.Time) int64 {
 		return millis(now)
 	}
 	return millis(v.Date)
-}
-
-// limitedBuffer is a buffer that fails beyond a limit.
-type limitedBuffer struct {
-	bytes.Buffer
-	limit int64
-	over  bool
-}
-
-var errOver = errors.New("too large")
-
-// Write takes p in, or fails for good.
-func (b *limitedBuffer) Write(p []byte) (int, error) {
-	if b.over || int64(b.Len())+int64(len(p)) > b.limit {
-		b.over = true
-		return 0, errOver
-	}
-	return b.Buffer.Write(p)
-}
-
-// or returns the error about the size if that was it, else err.
-func (b *limitedBuffer) or(err error) error {
-	if b.over {
-		return &SizeError{Size: b.limit + 1, Limit: b.limit}
-	}
-	return err
 }

@@ -1,0 +1,234 @@
+package account
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/noise"
+	"github.com/asmtp/asmtp/passport"
+)
+
+// carrying is the body of a mail as its parts carry it.
+type carrying struct {
+	id    MailID
+	hash  envelope.BodyHash
+	flags uint8
+	total int64
+	count int
+}
+
+// carryingOf returns the body of a mail that is on its way.
+func carryingOf(ctx context.Context, q querier, mail int64) (c carrying, err error) {
+	err = q.QueryRowContext(ctx, "SELECT mail_id, body_hash, flags, total, count FROM mails WHERE n = ?", mail).
+		Scan(into{c.id[:]}, into{c.hash[:]}, &c.flags, &c.total, &c.count)
+	return c, err
+}
+
+// part returns a part; piece is what the row of that index holds.
+func (c *carrying) part(index int, piece []byte, from, to passport.Hash) *envelope.Part {
+	return &envelope.Part{Kind: envelope.KindMail, Flags: c.flags, MailID: c.id, BodyHash: c.hash, Total: uint32(c.total),
+		Index: uint16(index), Count: uint16(c.count), SenderTip: from, RecipientTip: to, Body: piece}
+}
+
+// sealParts seals the parts of a small mail for one recipient and stores the envelopes in
+// place of those that were there. pieces calls a function for each piece of the body.
+func (a *Account) sealParts(ctx context.Context, tx *sql.Tx, out int64, c *carrying, pieces func(func(i int, piece []byte) error) error,
+	own *passport.Passport, p *peer, with *pair, end time.Time) (ids []envelope.ID, err error) {
+	expires := a.expires(ctx, tx, end)
+	err = pieces(func(i int, piece []byte) error {
+		e, err := with.sealer.Seal(nil, expires, c.part(i, piece, own.Tip(), p.pass.Tip()))
+		if err != nil {
+			return fmt.Errorf("seal for %s: %w", p.name, err)
+		}
+		id := e.ID()
+		ids = append(ids, id)
+		_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO outparts (outgoing, idx, id, envelope) VALUES (?, ?, ?, ?)", out, i, id[:], e.Bytes())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, err = tx.ExecContext(ctx, "UPDATE outgoing SET sealed_for = ?, expires = ?, sealing = x'' WHERE n = ?", with.key(), int64(expires), out)
+	return ids, err
+}
+
+// eachPiece calls fn for the rows of a body, one after the other. No statement is open
+// while fn runs.
+func eachPiece(ctx context.Context, q querier, mail int64, count int, fn func(i int, piece []byte) error) error {
+	for i := range count {
+		piece, err := pieceOf(ctx, q, mail, i)
+		if err == nil {
+			err = fn(i, piece)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func pieceOf(ctx context.Context, q querier, mail int64, index int) (piece []byte, err error) {
+	err = q.QueryRowContext(ctx, "SELECT data FROM body WHERE mail = ? AND idx = ?", mail, index).Scan(&piece)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("the mail was removed: %w", ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	return blob(piece), nil
+}
+
+// sealing is what the envelopes of a large mail are made of, the same each time: they are
+// not kept, only their ids, so that a mail to ten recipients is on disk once.
+//
+//	seed 32 | sender's tip 16 | recipient's tip 16
+type sealing struct {
+	seed     [32]byte
+	from, to passport.Hash
+}
+
+const sealingSize = 32 + 16 + 16
+
+func (s *sealing) bytes() []byte {
+	return append(append(append(make([]byte, 0, sealingSize), s.seed[:]...), s.from[:]...), s.to[:]...)
+}
+
+func parseSealing(b []byte) (s sealing, err error) {
+	if len(b) != sealingSize {
+		return s, fmt.Errorf("sealing of a mail: %w", ErrTampered)
+	}
+	copy(s.seed[:], b)
+	copy(s.from[:], b[32:])
+	copy(s.to[:], b[48:])
+	return s, nil
+}
+
+// seal makes the envelope of a part. The ephemeral key follows from the secret seed and
+// all that is sealed, so nothing else is ever sealed with it, even if the database was
+// changed.
+func (s *sealing) seal(c *carrying, index int, piece []byte, with *pair, expires passport.Time) (*envelope.Envelope, error) {
+	p := c.part(index, piece, s.from, s.to)
+	plain, err := p.Encode(envelope.PartSize(len(envelope.Sizes) - 1)) // of a smaller class it is the beginning of that
+	if err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	sum := noise.H32([]byte("ephemeral key of a large mail"), s.seed[:], with.key(), with.sealer.OwnID[:], with.sealer.PeerID[:],
+		[]byte{byte(expires >> 24), byte(expires >> 16), byte(expires >> 8), byte(expires)}, plain)
+	return with.sealer.Seal(bytes.NewReader(sum[:]), expires, p)
+}
+
+// sealLarge draws a new sealing for a large mail and keeps the ids of its envelopes.
+func (a *Account) sealLarge(ctx context.Context, d *due, own *passport.Passport, p *peer, with *pair) error {
+	c, err := carryingOf(ctx, a.db, d.mail)
+	if err != nil {
+		return err
+	}
+	s := sealing{from: own.Tip(), to: p.pass.Tip()}
+	rand.Read(s.seed[:])
+	expires := a.expires(ctx, a.db, d.end)
+	ids := make([]envelope.ID, 0, c.count)
+	err = eachPiece(ctx, a.db, d.mail, c.count, func(i int, piece []byte) error {
+		e, err := s.seal(&c, i, piece, with, expires)
+		if err == nil {
+			ids = append(ids, e.ID())
+		}
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return a.gone(ctx, d.n)
+	}
+	if err != nil {
+		return fmt.Errorf("seal for %s: %w", p.name, err)
+	}
+	return a.write(ctx, func(tx *sql.Tx) error {
+		if s, _, err := stateOf(ctx, tx, d.n); err != nil || s.Final() { // a receipt came meanwhile
+			return errors.Join(err, errSettled)
+		}
+		for i, id := range ids {
+			if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO outparts (outgoing, idx, id, envelope) VALUES (?, ?, ?, x'')", d.n, i, id[:]); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET sealed_for = ?, expires = ?, sealing = ? WHERE n = ?", with.key(), int64(expires), s.bytes(), d.n); err != nil {
+			return err
+		}
+		return a.sealedAnew(ctx, tx, d.n)
+	})
+}
+
+// envelopes makes the envelopes of a large mail again while it is handed over.
+type envelopes struct {
+	a       *Account
+	d       *due
+	c       carrying
+	s       sealing
+	with    *pair
+	expires passport.Time
+	index   map[envelope.ID]int
+}
+
+// envelopesOf returns the source of envelopes of a large mail with these ids.
+func (a *Account) envelopesOf(ctx context.Context, d *due, ids []envelope.ID) (*envelopes, error) {
+	e := &envelopes{a: a, d: d, index: make(map[envelope.ID]int, len(ids))}
+	for i, id := range ids {
+		e.index[id] = i
+	}
+	var sealed, sealing []byte
+	var expires int64
+	err := a.db.QueryRowContext(ctx, "SELECT sealed_for, sealing, expires FROM outgoing WHERE n = ?", d.n).Scan(&sealed, &sealing, &expires)
+	if err != nil {
+		return nil, err
+	}
+	e.expires = passport.Time(expires)
+	if e.s, err = parseSealing(sealing); err != nil {
+		return nil, err
+	}
+	if e.c, err = carryingOf(ctx, a.db, d.mail); err != nil {
+		return nil, err
+	}
+	own, err := a.self(ctx, a.db)
+	if err != nil {
+		return nil, err
+	}
+	peers, err := a.peers(ctx, a.db)
+	if err != nil {
+		return nil, err
+	}
+	p := peers[d.to]
+	if p == nil || p.waiting() != "" {
+		return nil, errSettled // the next round knows what to do
+	}
+	if e.with, err = a.outPair(ctx, own, p); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(e.with.key(), sealed) {
+		return nil, errSettled
+	}
+	return e, nil
+}
+
+// envelope returns the encoded envelope with that id.
+func (e *envelopes) envelope(ctx context.Context, id envelope.ID) ([]byte, error) {
+	i := e.index[id]
+	piece, err := pieceOf(ctx, e.a.db, e.d.mail, i)
+	if errors.Is(err, ErrNotFound) {
+		return nil, e.a.gone(ctx, e.d.n)
+	}
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := e.s.seal(&e.c, i, piece, e.with, e.expires)
+	if err != nil {
+		return nil, err
+	}
+	if sealed.ID() != id {
+		return nil, fmt.Errorf("body of a mail on its way: %w", ErrTampered)
+	}
+	return sealed.Bytes(), nil
+}
