@@ -56,6 +56,7 @@ type Host struct {
 
 	opening chan struct{} // a slot for each session that this node opens
 	serving *serving
+	asks    *serving     // for passports
 	stored  atomic.Int64 // envelopes in the last snapshot
 
 	timeout     time.Duration // messageTimeout but in tests
@@ -89,7 +90,7 @@ func New(o Options) (*Host, error) {
 	h := &Host{
 		o: o, log: o.Log, self: o.Key.Public(), book: newBook(), claims: newClaims(o.Now),
 		refusals: newRefusals(o.Now), declined: newRefusals(o.Now), doubts: newDoubts(o.Now), stats: newStats(), opening: make(chan struct{}, maxOpening),
-		serving: newServing(time.Now), timeout: messageTimeout, sessionTime: sessionTime,
+		serving: newServing(time.Now), asks: newServing(time.Now), timeout: messageTimeout, sessionTime: sessionTime,
 		neighbours: map[noise.PublicKey]*neighbour{}, idles: map[noise.PublicKey]*atomic.Int32{}, streams: map[streamOf]int{},
 	}
 	h.envelopeSnapshots, h.passportSnapshots = newSnapshots(h.envelopeSet), newSnapshots(h.passportSet)

@@ -3,6 +3,7 @@ package p2p_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -121,6 +122,8 @@ type node struct {
 	now              func() time.Time // nil: time.Now
 	forgets          atomic.Bool      // says that it stores whatever it is asked for
 	puts             atomic.Int64     // envelopes that neighbours brought
+	chains           atomic.Int64     // passports that neighbours brought
+	noPassports      atomic.Bool      // keeps none
 	looks            atomic.Int64     // ids that were looked for, since they were offered or missing
 }
 
@@ -162,6 +165,10 @@ func (g glue) PutCustody(ctx context.Context, member noise.PublicKey, ids []enve
 
 func (g glue) PutPassport(ctx context.Context, p *passport.Passport) (bool, error) {
 	defer g.bell.ring()
+	g.n.chains.Add(1)
+	if g.n.noPassports.Load() {
+		return false, errors.New("no room")
+	}
 	return g.Store.PutPassport(ctx, p)
 }
 

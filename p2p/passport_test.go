@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/asmtp/asmtp/noise"
+	"github.com/asmtp/asmtp/p2p"
 	"github.com/asmtp/asmtp/passport"
 )
 
@@ -148,5 +149,87 @@ func TestForkIsKeptAsProof(t *testing.T) {
 	var fork *passport.ForkError
 	if _, err := a.store.PutPassport(t.Context(), other); !errors.As(err, &fork) {
 		t.Errorf("a takes the other end: %v", err)
+	}
+}
+
+// What a node cannot keep, and the other end of a fork that it has as proof, is not sent to
+// it with every reconciliation; the rest of what it is told of comes through.
+func TestPassportsThatAreNotKeptRest(t *testing.T) {
+	m := newMesh(t)
+	clock := new(clockwork)
+	a := m.node("a", false)
+	b := m.node("b", true, func(n *node) { n.now, n.every = clock.now, time.Hour })
+	alice, bob := person(t), person(t)
+	a.publish(alice.rotated(t))
+	b.publish(alice.rotated(t))
+	m.connect(a, b)
+	m.bell.until(t, "b has seen the fork", func() bool { return b.chains.Load() == 1 })
+	b.noPassports.Store(true)
+	a.publish(bob.p)
+	m.bell.until(t, "b refused", func() bool { return b.chains.Load() == 2 })
+	for range 3 {
+		last := a.with(b).Last
+		a.Reconcile(b.key.Public())
+		a.settled(b, last)
+	}
+	b.noPassports.Store(false)
+	carol := person(t)
+	a.publish(carol.p)
+	m.bell.until(t, "b has another one", func() bool { return b.tip(carol.p.ID()) == carol.p.Tip() })
+	if n := b.chains.Load(); n != 3 {
+		t.Errorf("%d passports came, want 3", n)
+	}
+	clock.advance(time.Hour + time.Minute)
+	a.Reconcile(b.key.Public())
+	m.bell.until(t, "b has the one that it refused, an hour later", func() bool { return b.tip(bob.p.ID()) == bob.p.Tip() })
+	if !a.connected(b) {
+		t.Error("a was dropped")
+	}
+}
+
+// A neighbour that tells of passports that it does not have, or asks without end, costs
+// little, and nothing is kept.
+func TestPassportsThatNobodyHas(t *testing.T) {
+	m := newMesh(t)
+	b, evil := m.node("b", true), m.node("evil", false)
+	m.connect(evil, b)
+	began := b.since(evil)
+	s, err := evil.OpenStream(t.Context(), b.key.Public(), p2p.PassportProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetDeadline(time.Now().Add(patience))
+	for round := range 3 {
+		if err := p2p.WriteMessage(s, 1, u16(256, random(byte(round), 256*32))); err != nil {
+			t.Fatal(err)
+		}
+		kind, wants, err := p2p.ReadMessage(s)
+		if err != nil || kind != 2 || wants[2] != 1 {
+			t.Fatalf("message %d, %v; it should want all", kind, err)
+		}
+		for range 256 { // and nothing follows
+			if err := p2p.WriteMessage(s, 4, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for round := range 200 {
+		if err := p2p.WriteMessage(s, 5, u16(256, random(byte(round), 256*32))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alice := person(t)
+	b.publish(alice.p)
+	m.bell.until(t, "evil is told as before", func() bool { return evil.tip(alice.p.ID()) == alice.p.Tip() })
+	if err := b.store.PassportTips(func(id passport.ID, _ passport.Hash) bool {
+		if id != alice.p.ID() {
+			t.Error("b keeps a passport that nobody has")
+		}
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !b.since(evil).Equal(began) {
+		t.Error("the connection broke")
 	}
 }

@@ -201,6 +201,10 @@ func (h *Host) tellAsked(key noise.PublicKey, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if !h.asks.enter(key) {
+		return nil // its next session asks again
+	}
+	defer h.asks.leave(key)
 	ids, err := h.passportsOf(names)
 	if err != nil {
 		return err
@@ -222,7 +226,7 @@ func (h *Host) takeTips(ctx context.Context, from noise.PublicKey, t timed, tips
 	}
 	wants := make([]want, len(tips))
 	for i, theirs := range tips {
-		if wants[i], err = h.wantOf(theirs, have); err != nil {
+		if wants[i], err = h.wantOf(from, theirs, have); err != nil {
 			return err
 		}
 	}
@@ -233,7 +237,7 @@ func (h *Host) takeTips(ctx context.Context, from noise.PublicKey, t timed, tips
 		if w.code == wantNothing {
 			continue
 		}
-		if err := h.takeBlocks(ctx, from, t, tips[i].id); err != nil {
+		if err := h.takeBlocks(ctx, from, t, tips[i]); err != nil {
 			return err
 		}
 	}
@@ -249,7 +253,10 @@ func (h *Host) tipsOf(tips []tip) ([]tip, error) {
 }
 
 // wantOf decides what to ask for, seeing a neighbour's tip.
-func (h *Host) wantOf(theirs tip, have map[passport.ID]passport.Hash) (want, error) {
+func (h *Host) wantOf(from noise.PublicKey, theirs tip, have map[passport.ID]passport.Hash) (want, error) {
+	if h.declined.has(from, passportItem(theirs.id, theirs.last)) {
+		return want{}, nil
+	}
 	ours, known := have[theirs.id]
 	if !known {
 		return want{code: wantAll}, nil
@@ -267,27 +274,33 @@ func (h *Host) wantOf(theirs tip, have map[passport.ID]passport.Hash) (want, err
 	return want{code: wantRest, last: p.Tip(), length: uint32(p.Len())}, nil
 }
 
-// takeBlocks reads the blocks of one passport, checks the chain and keeps it.
-func (h *Host) takeBlocks(ctx context.Context, from noise.PublicKey, t timed, id passport.ID) error {
+// takeBlocks reads the blocks of one passport, checks the chain and keeps it. The other end
+// of a fork, and what the store does not take, is not asked for again for an hour: it would
+// come with every reconciliation.
+func (h *Host) takeBlocks(ctx context.Context, from noise.PublicKey, t timed, theirs tip) error {
 	blocks, err := readBlocks(t)
 	if err != nil || len(blocks) == 0 {
 		return err
 	}
+	id := theirs.id
 	p, err := h.chain(id, blocks)
 	if err != nil || p == nil {
 		return err
 	}
 	changed, err := h.o.Passports.PutPassport(ctx, p)
 	var fork *passport.ForkError
-	if errors.As(err, &fork) {
+	switch {
+	case errors.As(err, &fork):
+		h.declined.add(from, passportItem(id, theirs.last))
 		// Whoever made it, the neighbour only passes it on.
 		h.log.Warn("passport has two continuations; the first one stays in force", "passport", id.Short())
-		return nil
-	}
-	if err != nil {
+	case err != nil && ctx.Err() == nil:
+		if h.declined.add(from, passportItem(id, theirs.last)) {
+			h.log.Warn("passports of a neighbour are not kept", "peer", from.Short(), "error", err)
+		}
+	case err != nil:
 		return fmt.Errorf("keep passport %s: %w", id.Short(), err)
-	}
-	if changed {
+	case changed:
 		h.spreadPassport(from, id)
 	}
 	return nil
