@@ -55,6 +55,9 @@ func TestMain(m *testing.M) {
 //	field VAR KEY           VAR = the value of KEY in the first line of JSON that the last exec printed
 //	until REGEXP CMD ARGS   repeat a command until its output matches
 //	nowhere TEXT DIR…       no file below these folders holds TEXT
+//	bridge NAME [ARGS]      start a bridge; SMTP_NAME and IMAP_NAME say where; it ends as nodes do
+//	mail SMTP USER PASSWORD FROM TO FILE     send a message; with ! it is refused, and stdout has the answer
+//	folder REGEXP IMAP USER PASSWORD FOLDER  wait until the mails of a folder match
 func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts whole nodes")
@@ -83,6 +86,9 @@ func TestScripts(t *testing.T) {
 			"field":   cmdField,
 			"until":   cmdUntil,
 			"nowhere": cmdNowhere,
+			"bridge":  cmdBridge,
+			"mail":    cmdMail,
+			"folder":  cmdFolder,
 		},
 	})
 }
