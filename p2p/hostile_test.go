@@ -2,9 +2,12 @@ package p2p_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"runtime"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,7 +69,11 @@ func lists(ids []byte) func(set byte, frame []byte) []byte {
 			return append(firstBound(frame), 2, 0)
 		}
 		n := len(ids) / 32
-		return append(append(firstBound(frame), 2, 0x80|byte(n>>7), byte(n&0x7f)), ids...)
+		head := append(firstBound(frame), 2)
+		if n >= 0x80 {
+			head = append(head, 0x80|byte(n>>7))
+		}
+		return append(append(head, byte(n&0x7f)), ids...)
 	}
 }
 
@@ -307,20 +314,131 @@ func TestFloodIsBounded(t *testing.T) {
 	}
 }
 
-// What no store may keep is not kept, by whichever protocol it comes, and its neighbour
-// is told so; what has no size class costs the connection.
+// bad makes envelopes that no node may keep: of the past, and of too far a future.
+func bad(t *testing.T) []*envelope.Envelope {
+	return []*envelope.Envelope{ending(t, -5*time.Hour), ending(t, -time.Hour), ending(t, 17*24*time.Hour), ending(t, 400*24*time.Hour)}
+}
+
+// giving has an evil node say that it has some envelopes, and give their bytes as it is told.
+func (n *node) giving(bytes map[envelope.ID][]byte, asked *atomic.Int64) {
+	var list []byte
+	for id := range bytes {
+		list = append(list, id[:]...)
+	}
+	n.Handle(p2p.ReconcileProtocol, answering(lists(list)))
+	n.Handle(p2p.CustodyProtocol, func(s network.Stream) {
+		for {
+			kind, body, err := p2p.ReadMessage(s)
+			if err != nil {
+				return
+			}
+			for n := 0; kind == 5 && n < (len(body)-2)/32; n++ {
+				asked.Add(1)
+				if p2p.WriteMessage(s, 3, bytes[envelope.ID(body[2+32*n:])]) != nil {
+					return
+				}
+			}
+		}
+	})
+}
+
+// What no store may keep is not kept, whether it is offered or fetched. Its neighbour is
+// told so and stays connected, and it is not fetched again within an hour.
 func TestEnvelopesThatNobodyKeeps(t *testing.T) {
 	m := newMesh(t)
-	a, b := m.node("a", false), m.node("b", true)
-	m.connect(a, b)
-	bad := []*envelope.Envelope{ending(t, -3*time.Hour), ending(t, 30*24*time.Hour)}
-	a.keep(bad)
-	good := mail(t, 0, 3)
-	a.keep(good)
-	a.Reconcile(b.key.Public())
-	b.has(good)
-	a.settled(b, time.Time{})
-	if missing := b.store.Missing(ids(bad)); len(missing) != 2 {
-		t.Errorf("%d of 2 are kept", 2-len(missing))
+	b, evil := m.node("b", true), m.node("evil", true)
+	all := bad(t)
+	bytes, asked := map[envelope.ID][]byte{}, new(atomic.Int64)
+	for _, e := range all {
+		bytes[e.ID()] = e.Bytes()
 	}
+	evil.giving(bytes, asked)
+	m.connect(b, evil)
+	began := b.since(evil)
+	b.settled(evil, time.Time{})
+	if n := asked.Load(); n != 4 {
+		t.Errorf("asked for %d", n)
+	}
+	last := b.with(evil).Last
+	b.Reconcile(evil.key.Public())
+	b.settled(evil, last)
+	if n := asked.Load(); n != 4 {
+		t.Errorf("asked for %d, after they were refused", n-4)
+	}
+	s, err := evil.OpenStream(t.Context(), b.key.Public(), p2p.CustodyProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetDeadline(time.Now().Add(patience))
+	more := bad(t)
+	for i, want := range []byte{1, 2} { // wanted, for nothing tells before when it ends; then refused
+		var err error
+		if i == 0 {
+			err = p2p.WriteMessage(s, 1, u16(4, slices.Concat(bytesOf(ids(more))...)))
+		} else {
+			for _, e := range more {
+				err = errors.Join(err, p2p.WriteMessage(s, 3, e.Bytes()))
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kind, answer, err := p2p.ReadMessage(s); err != nil || kind != 2 || slices.ContainsFunc(answer[2:], func(c byte) bool { return c != want }) {
+			t.Fatalf("message %d, %x, %v; want %d for all", kind, answer, err, want)
+		}
+	}
+	if missing := b.store.Missing(ids(append(all, more...))); len(missing) != 8 {
+		t.Errorf("%d of 8 are kept", 8-len(missing))
+	}
+	if !b.since(evil).Equal(began) {
+		t.Error("evil was dropped")
+	}
+}
+
+func bytesOf(ids []envelope.ID) (all [][]byte) {
+	for _, id := range ids {
+		all = append(all, id[:])
+	}
+	return all
+}
+
+// An envelope of no size class, or another one than was asked for, costs its sender the
+// connection, and others nothing.
+func TestEnvelopesThatAreNone(t *testing.T) {
+	good := mail(t, 0, 1)[0]
+	for name, b := range map[string][]byte{
+		"one byte less":       good.Bytes()[:len(good.Bytes())-1],
+		"one byte more":       append(good.Bytes(), 0),
+		"nothing":             {},
+		"beyond the largest":  make([]byte, envelope.MaxSize+1),
+		"another one":         mail(t, 0, 1)[0].Bytes(),
+		"an end of no hour":   append([]byte{2, 0x20, 0, 0, 1}, good.Bytes()[5:]...),
+		"a version of no use": append([]byte{3}, good.Bytes()[1:]...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMesh(t)
+			a, evil, c := m.node("a", false), m.node("evil", true), m.node("c", true)
+			m.connect(a, c)
+			began := a.since(c)
+			evil.giving(map[envelope.ID][]byte{good.ID(): b}, new(atomic.Int64))
+			a.knows(evil)
+			m.bell.until(t, "evil is dropped", func() bool { return a.dropped(evil) })
+			all := mail(t, 0, 2)
+			c.submit(all)
+			a.has(all)
+			if !a.since(c).Equal(began) || len(a.store.Missing([]envelope.ID{good.ID()})) != 1 {
+				t.Error("another one paid for it, or it is kept")
+			}
+		})
+	}
+}
+
+// dropped reports whether n was connected to o, and has ended that.
+func (n *node) dropped(o *node) bool {
+	for _, p := range n.Peers() {
+		if p.ID == o.key.Public() {
+			return !p.Since.IsZero() && !p.Connected
+		}
+	}
+	return false
 }
