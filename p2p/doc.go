@@ -80,14 +80,23 @@
 // key or in a list, in this session.
 //
 // A session may cost 5 minutes, 32 MiB, 256 round trips and 16,384 ids found for each
-// side; another one follows for the rest. What a neighbour refused, for want of room
+// side; another one follows for the rest. Between two readings of a large index there is a
+// rest of ten times as long. What a neighbour refused, for want of room
 // above all, is not offered to it again for an hour.
 //
 // # Challenges
 //
 // At random times a node asks a neighbour for the proof that it stores some envelopes.
-// Most are any that the node itself stores; up to two are of own users, and of those
-// the neighbour must count as holder. Who fails does not count any more for them, and
-// not by its word again: only by a proof. Somebody who gets the envelope from elsewhere
-// within the minute that it has passes too.
+// Most are any that the node itself stores; up to two are of own users, each asked for
+// once, and of those the neighbour must count as holder. Who fails does not count any more
+// for them, and not by its word again: only by a proof. What a neighbour could not prove is
+// offered to it, and doubted, also if it never counted for it: so it does not see for which
+// it did. A proof is of one node, and of no use to another. Who asks us for the envelope
+// meanwhile has failed, and so has who gives no answer three times in a row. Somebody who
+// gets the envelope from a third node within the minute passes.
+//
+// # What has ended
+//
+// What a node keeps four hours after its end is the mail of its own users. To neighbours it
+// is as if it were not there, whatever they ask.
 package p2p
