@@ -30,7 +30,7 @@ type smtpServer struct {
 	ln     net.Listener
 	conns  map[*smtpConn]time.Time // since when
 
-	running sync.WaitGroup // connections and mails
+	running sync.WaitGroup // connections
 }
 
 // The reasons to end a connection from this side.
@@ -154,18 +154,6 @@ func (s *smtpServer) remove(c *smtpConn) {
 	delete(s.conns, c)
 	s.mu.Unlock()
 	s.running.Done()
-}
-
-// enter counts a mail that is being taken, so that close waits for it. Go-smtp takes
-// mails of BDAT in goroutines that it does not wait for.
-func (s *smtpServer) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.running.Add(1)
-	return true
 }
 
 // limitOf is the largest mail of a session; before the login, of the account that takes

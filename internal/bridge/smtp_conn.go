@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -44,7 +43,8 @@ const (
 //     no end of a line, and tells nobody of what others take for the end of a mail (SMTP
 //     smuggling). smtpData reads instead; go-smtp sees an empty mail.
 //   - It takes the end of a connection in the middle of the last BDAT for the end of the
-//     mail, and would send the half. Here the end is an error.
+//     mail, and would send the half; and after a mail that was broken off, the next by BDAT
+//     may get its answer. Here smtpChunks reads, and go-smtp sees DATA.
 //   - It reads a mail under the timeout of the command. Here each read has its own.
 //   - Each of its answers is a write of its own. Here they go out together when
 //     it waits for the next command, which is what makes PIPELINING worth anything.
@@ -60,9 +60,9 @@ type smtpConn struct {
 	secure   bool
 	in       *bufio.Reader
 	out      []byte
-	pending  []byte // what Read has not given out
-	line     []byte // the buffer of lines
-	chunk    int64  // what is left of a BDAT chunk
+	pending  []byte      // what Read has not given out
+	line     []byte      // the buffer of lines
+	chunks   *smtpChunks // the mail that BDAT began; nil if none
 	commands int
 	ended    bool // the next Read ends the connection
 
@@ -141,11 +141,6 @@ func (c *smtpConn) Read(p []byte) (int, error) {
 		if c.ended {
 			return 0, errSMTPEnd
 		}
-		if c.chunk > 0 {
-			n, err := c.in.Read(p[:min(int64(len(p)), c.chunk)])
-			c.chunk -= int64(n)
-			return n, err
-		}
 		if c.data {
 			// smtpData has read the mail; this is the end that go-smtp looks for.
 			c.data = false
@@ -163,6 +158,12 @@ func (c *smtpConn) Read(p []byte) (int, error) {
 
 // nextLine makes the next line that is for go-smtp ready.
 func (c *smtpConn) nextLine() error {
+	if c.chunks != nil { // of a mail that was refused
+		if err := c.chunks.skip(); err != nil {
+			return err
+		}
+		c.chunks = nil
+	}
 	line, err := c.readLine()
 	switch {
 	case errors.Is(err, errTooLong):
@@ -178,7 +179,11 @@ func (c *smtpConn) nextLine() error {
 		return c.hangUp("421 4.7.0 too many commands without a login")
 	}
 	if c.forGoSMTP(line) { // else it was answered
-		if c.pending = line; line[0]|0x20 == 'm' {
+		c.pending = line
+		if c.chunks != nil {
+			c.pending = line[:len("DATA\r\n")]
+		}
+		if line[0]|0x20 == 'm' {
 			c.pending = hugeSize.ReplaceAll(line, []byte("${1}4294967295"))
 		}
 	}
@@ -198,35 +203,14 @@ func (c *smtpConn) forGoSMTP(line []byte) bool {
 		c.startTLS(rest)
 		return false
 	case strings.EqualFold(verb, "BDAT"):
-		return c.beginChunk(rest)
+		if c.chunks = c.newChunks(rest); c.chunks == nil {
+			return false
+		}
+		copy(line, "DATA\r\n") // no longer than "BDAT 0\r\n"
 	case bytes.IndexByte(line, 0) >= 0:
 		c.answer("500 5.5.2 a command with a NUL")
 		return false
 	}
-	return true
-}
-
-// beginChunk takes note of how many bytes follow a BDAT command. Where that is unclear the
-// connection ends, since what follows would be taken for commands.
-func (c *smtpConn) beginChunk(rest string) bool {
-	args := strings.Fields(rest)
-	if len(args) == 0 || len(args) > 2 || len(args) == 2 && !strings.EqualFold(args[1], "LAST") {
-		c.hangUp("501 5.5.4 BDAT is followed by a size, and LAST with the last one")
-		return false
-	}
-	size, err := strconv.ParseUint(args[0], 10, 32)
-	switch {
-	case err != nil:
-		c.hangUp("501 5.5.4 the size of BDAT is no number")
-		return false
-	case !c.isAuthed():
-		c.hangUp("530 5.7.0 log in first")
-		return false
-	case int64(size) > c.session.limit:
-		c.hangUp(tooLarge(c.session.limit).line())
-		return false
-	}
-	c.chunk = int64(size)
 	return true
 }
 

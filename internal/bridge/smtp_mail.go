@@ -12,17 +12,12 @@ import (
 )
 
 // Data implements smtp.Session: it takes a mail. Only when the account has it on disk the
-// answer is 250, with its id.
-func (s *smtpSession) Data(r io.Reader) error {
-	if !s.srv.enter() {
-		return reply(421, smtp.EnhancedCode{4, 3, 2}, "%v", errClosing).err()
-	}
-	defer s.srv.running.Done()
-	s.mu.Lock()
+// answer is 250, with its id. What go-smtp would read is nothing: smtpConn has it.
+func (s *smtpSession) Data(io.Reader) error {
 	mail := s.mail
-	s.mu.Unlock()
-	if !s.conn.data { // BDAT, which says how long a mail is
-		return s.send(mail, &boundedReader{r: r, left: s.limit}).err()
+	if chunks := s.conn.chunks; chunks != nil {
+		s.conn.chunks = nil
+		return s.sendChunks(mail, chunks).err()
 	}
 	body := newSMTPData(s.conn.in, s.limit)
 	answer := s.send(mail, body)
@@ -30,20 +25,35 @@ func (s *smtpSession) Data(r io.Reader) error {
 		s.conn.ended = true
 	}
 	if !body.drain(s.limit) {
-		s.conn.ended = true
-		if body.err != nil && s.conn.ctx.Err() != nil {
-			answer = reply(421, smtp.EnhancedCode{4, 3, 2}, "%v", errClosing)
-		}
+		answer = s.cut(answer)
 	}
 	return answer.err()
+}
+
+// sendChunks is send for a mail that comes by BDAT.
+func (s *smtpSession) sendChunks(mail smtpEnvelope, chunks *smtpChunks) *smtpReply {
+	answer := s.send(mail, chunks)
+	if chunks.instead != nil {
+		return chunks.instead
+	}
+	if chunks.skip() != nil {
+		answer = s.cut(answer)
+	}
+	return answer
+}
+
+// cut is the answer to a mail whose end was not found.
+func (s *smtpSession) cut(answer *smtpReply) *smtpReply {
+	s.conn.ended = true
+	if s.conn.ctx.Err() != nil {
+		return reply(421, smtp.EnhancedCode{4, 3, 2}, "%v", errClosing)
+	}
+	return answer
 }
 
 // send gives a mail to the account, and returns the answer. It is not interrupted: an
 // answer that the mail is not stored has to be true.
 func (s *smtpSession) send(mail smtpEnvelope, body io.Reader) *smtpReply {
-	if len(mail.recipients) == 0 {
-		return reply(503, smtp.EnhancedCode{5, 5, 1}, "the mail was reset") // while its first BDAT came
-	}
 	in := &watchedReader{r: body}
 	out, err := s.served.acc.Send(context.WithoutCancel(s.conn.ctx), mail.draft(in))
 	if err == nil {
@@ -102,21 +112,6 @@ func (w *watchedReader) Read(p []byte) (int, error) {
 	n, err := w.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.err = err
-	}
-	return n, err
-}
-
-// boundedReader fails beyond a limit.
-type boundedReader struct {
-	r    io.Reader
-	left int64
-}
-
-// Read implements io.Reader.
-func (b *boundedReader) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if b.left -= int64(n); b.left < 0 {
-		return 0, errSMTPTooLarge
 	}
 	return n, err
 }

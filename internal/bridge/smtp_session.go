@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
@@ -17,16 +16,14 @@ import (
 const maxLogins = 5
 
 // smtpSession is what go-smtp calls for the commands of one connection, one after the
-// other; only Data may run beside the rest, with a mail that comes by BDAT.
+// other.
 type smtpSession struct {
 	srv    *smtpServer
 	conn   *smtpConn
 	served *served // nil before the login
 	limit  int64   // the largest mail; set with served
 	failed int     // logins
-
-	mu   sync.Mutex // guards what follows
-	mail smtpEnvelope
+	mail   smtpEnvelope
 }
 
 var _ smtp.AuthSession = (*smtpSession)(nil)
@@ -143,8 +140,6 @@ func (s *smtpSession) Mail(from string, o *smtp.MailOptions) error {
 			return reply(553, smtp.EnhancedCode{5, 7, 1}, "%q is not an address of this account: send as %s", from, strings.Join(s.served.acc.Addresses(), " or ")).err()
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.mail = smtpEnvelope{never: from == "", id: o.EnvelopeID}
 	return nil
 }
@@ -158,16 +153,12 @@ func (s *smtpSession) Rcpt(to string, o *smtp.RcptOptions) error {
 	if o.OriginalRecipient != "" {
 		r.original = strings.ToLower(string(o.OriginalRecipientType)) + ";" + o.OriginalRecipient
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.mail.recipients = append(s.mail.recipients, r)
 	return nil
 }
 
 // Reset implements smtp.Session.
 func (s *smtpSession) Reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.mail = smtpEnvelope{}
 }
 

@@ -19,6 +19,9 @@ func (c *smtpConn) Write(p []byte) (int, error) {
 	switch {
 	case bytes.HasPrefix(p, []byte("354 ")):
 		c.data = true
+		if c.chunks != nil {
+			return len(p), nil
+		}
 	case bytes.HasPrefix(p, []byte("334 ")):
 		c.response = true
 	case bytes.Equal(p, []byte("250-PIPELINING\r\n")) && c.srv.b.o.TLS != nil && !c.secure:
