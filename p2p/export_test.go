@@ -87,8 +87,9 @@ func (h *Host) Idle(key noise.PublicKey) int {
 }
 
 // Snapshots returns how many snapshots are in memory.
-func (h *Host) Snapshots() int {
-	s := h.envelopeSnapshots
+func (h *Host) Snapshots() int { return h.envelopeSnapshots.kept() }
+
+func (s *snapshots) kept() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.live)

@@ -220,12 +220,12 @@ func TestCostlySnapshotsAreRare(t *testing.T) {
 			t.Errorf("%d builds for a need of our own, %v", builds, err)
 		}
 		sn.release()
-		if len(s.live) != 1 {
-			t.Errorf("%d snapshots are kept", len(s.live))
+		if n := s.kept(); n != 1 {
+			t.Errorf("%d snapshots are kept", n)
 		}
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
-		if len(s.live) != 0 {
+		if s.kept() != 0 {
 			t.Error("a snapshot is kept for longer than its rest")
 		}
 	})
