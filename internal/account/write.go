@@ -5,29 +5,57 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime/debug"
 )
 
 // writeCall is a call of write that waits for its turn.
 type writeCall struct {
-	ctx  context.Context
-	fn   func(*sql.Tx) error
-	done bool
-	err  error
+	ctx      context.Context
+	fn       func(*sql.Tx) error
+	done     bool
+	err      error
+	panicked any // what fn panicked with, for the caller it belongs to
 }
+
+// run calls fn. A panic in it is an error here: this may be the goroutine of another
+// caller, and those who share the transaction would never learn that it was not made.
+func (c *writeCall) run(tx *sql.Tx) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.panicked = fmt.Sprintf("%v\n\n%s", v, debug.Stack())
+			err = errPanicked
+		}
+	}()
+	return c.fn(tx)
+}
+
+var (
+	errPanicked = errors.New("a write panicked")
+	errNotMade  = errors.New("the write was not made")
+)
 
 // write runs fn in a transaction that is on disk when write returns, and tells those
 // who wait that something changed. fn must use tx only: the process writes one
 // transaction at a time. Calls that wait while another one commits share the next commit,
 // which is what a write costs; fn may run twice, and only the last run counts.
 func (a *Account) write(ctx context.Context, fn func(*sql.Tx) error) error {
-	c := &writeCall{ctx: ctx, fn: fn}
+	c := &writeCall{ctx: ctx, fn: fn, err: errNotMade}
+	a.writeInTurn(c)
+	if c.panicked != nil {
+		panic(c.panicked)
+	}
+	return c.err
+}
+
+// writeInTurn waits until c was made, by this goroutine or another.
+func (a *Account) writeInTurn(c *writeCall) {
 	a.waiting.Lock()
 	a.waiting.list = append(a.waiting.list, c)
 	a.waiting.Unlock()
 	a.writing.Lock()
 	defer a.writing.Unlock()
 	if c.done {
-		return c.err
+		return
 	}
 	a.waiting.Lock()
 	batch := a.waiting.list
@@ -36,7 +64,7 @@ func (a *Account) write(ctx context.Context, fn func(*sql.Tx) error) error {
 	if len(batch) == 1 || !a.writeTogether(batch) {
 		for _, c := range batch {
 			if !c.done {
-				c.err, c.done = inTx(c.ctx, a.db, c.fn), true
+				c.err, c.done = inTx(c.ctx, a.db, c.run), true
 			}
 		}
 	}
@@ -46,7 +74,6 @@ func (a *Account) write(ctx context.Context, fn func(*sql.Tx) error) error {
 			break
 		}
 	}
-	return c.err
 }
 
 // writeTogether runs the calls in one transaction, each within a savepoint, so that one
@@ -63,7 +90,7 @@ func (a *Account) writeTogether(batch []*writeCall) bool {
 			if _, err := tx.ExecContext(ctx, "SAVEPOINT one"); err != nil {
 				return err
 			}
-			if errs[i] = c.fn(tx); errs[i] != nil {
+			if errs[i] = c.run(tx); errs[i] != nil {
 				if _, err := tx.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
 					return fmt.Errorf("%w: %w", errBroken, err)
 				}
