@@ -9,7 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emersion/go-smtp"
+
 	"github.com/asmtp/asmtp/internal/account"
+	msg "github.com/asmtp/asmtp/internal/message"
 )
 
 const head = "From: alice@asmtp\r\nTo: bob@asmtp\r\nSubject: x\r\n\r\n"
@@ -173,7 +176,7 @@ func TestSMTPBadCommands(t *testing.T) {
 	c.do("MAIL FROM:<alice@asmtp> NOSUCH=1", "500")
 	c.do("VRFY bob", "252")
 	c.do("NOOP", "250")
-	c.send(strings.Repeat("x", 3<<20))
+	go io.WriteString(c.conn, strings.Repeat("x", 3<<20)) // it is cut
 	c.want("500")
 	c = e.dial()
 	for range maxSMTPCommands {
@@ -314,5 +317,28 @@ func TestSMTPSaysGoodbye(t *testing.T) {
 	}
 	if n := outboxOf(t, e); n != 0 {
 		t.Errorf("%d mails in the outbox", n)
+	}
+}
+
+// What DSN says arrives at the account; what is longer than RFC 3461 allows is refused.
+func TestSMTPDSN(t *testing.T) {
+	e := newSMTPEnv(t, nil)
+	c := e.login()
+	c.do("MAIL FROM:<alice@asmtp> RET=HDRS ENVID="+strings.Repeat("x", 101), "501")
+	c.do("MAIL FROM:<alice@asmtp> RET=HDRS ENVID=QQ+2B1", "250")
+	c.do("RCPT TO:<bob@asmtp> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;"+strings.Repeat("x", 501), "501")
+	c.do("RCPT TO:<bob@asmtp> NOTIFY=NEVER,SUCCESS", "501")
+	c.do("RCPT TO:<bob@asmtp> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;bob+40old", "250")
+	c.do("DATA", "354")
+	c.send(letter + ".\r\n")
+	e.queued(c.answer())
+	m := smtpEnvelope{id: "QQ+1", recipients: []smtpRecipient{{"bob@asmtp", []smtp.DSNNotify{smtp.DSNNotifySuccess, smtp.DSNNotifyDelayed}, "rfc822;bob@old"}}}
+	d := m.draft(nil)
+	if r := d.Recipients[0]; d.EnvID != "QQ+1" || d.Notify != 0 || r.Notify != msg.NotifySuccess|msg.NotifyDelay || r.ORCPT != "rfc822;bob@old" {
+		t.Errorf("draft %+v", d)
+	}
+	m.never = true
+	if d := m.draft(nil); d.Notify != msg.NotifyNever || d.Recipients[0].Notify != 0 {
+		t.Errorf("draft of a mail that nobody may answer: %+v", d)
 	}
 }

@@ -134,6 +134,8 @@ func (s *smtpSession) Mail(from string, o *smtp.MailOptions) error {
 		return reply(530, smtp.EnhancedCode{5, 7, 0}, "log in first").err()
 	case o.Size > s.limit:
 		return tooLarge(s.limit).err()
+	case len(o.EnvelopeID) > maxEnvelopeID:
+		return reply(501, smtp.EnhancedCode{5, 5, 4}, "ENVID has more than %d characters", maxEnvelopeID).err()
 	}
 	if from != "" { // empty: a message that is not to be answered, such as a read receipt
 		if err := s.served.acc.CheckSender(s.conn.ctx, from); err != nil {
@@ -150,6 +152,9 @@ func (s *smtpSession) Rcpt(to string, o *smtp.RcptOptions) error {
 		return s.refused(err).err()
 	}
 	r := smtpRecipient{address: to, notify: o.Notify}
+	if len(o.OriginalRecipient) > maxOriginal {
+		return reply(501, smtp.EnhancedCode{5, 5, 4}, "ORCPT has more than %d characters", maxOriginal).err()
+	}
 	if o.OriginalRecipient != "" {
 		r.original = strings.ToLower(string(o.OriginalRecipientType)) + ";" + o.OriginalRecipient
 	}
