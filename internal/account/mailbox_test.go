@@ -389,7 +389,7 @@ func TestPresentedHeader(t *testing.T) {
 		folder string
 		want   []string
 	}{
-		{bob, "INBOX", []string{"Authentication-Results: asmtp; passport=pass (" + alice.ID().String() + ")\r\n", "From: \"alice\" <alice@asmtp>\r\n", "To: \"bob\" <bob@asmtp>\r\n", "X-Odd:  kept\r\n"}},
+		{bob, "INBOX", []string{"Authentication-Results: asmtp; passport=pass (" + alice.ID().String() + ")\r\n", "From: Alice <alice@asmtp>\r\n", "To: \"bob\" <bob@asmtp>\r\n", "X-Odd:  kept\r\n"}},
 		{alice, "Sent", []string{"To: \"bob\" <bob@asmtp>\r\n", "X-Odd:  kept\r\n"}},
 	} {
 		f := folder(t, test.a, test.folder)

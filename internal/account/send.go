@@ -64,7 +64,11 @@ func (a *Account) Send(ctx context.Context, d Draft) ([]Outgoing, error) {
 	if m.staged, err = s.finish(); err != nil {
 		return nil, err
 	}
-	m.shown = message.Sent(m.head, dir.asReader)
+	by := message.SentBy{Show: dir.asReader}
+	for _, to := range m.to {
+		by.To = append(by.To, idAddress(to.id))
+	}
+	m.shown = message.Sent(m.head, by)
 	out, err := a.sendStaged(ctx, m)
 	if err != nil && m.mail != 0 {
 		a.unstage(ctx, m.mail)

@@ -197,23 +197,40 @@ func writeText(w io.WriteCloser, text string) error {
 	return w.Close()
 }
 
-// formatAddresses returns the value of an address field. Names that are not plain
+// formatAddresses returns the value of an address field.
+func formatAddresses(list []Address) string {
+	var out []byte
+	for i, a := range list {
+		if i > 0 {
+			out = append(out, ", "...)
+		}
+		out = appendAddress(out, a)
+	}
+	return string(out)
+}
+
+// appendAddress appends an address as it stands in a field. Names that are not plain
 // ASCII are encoded whole in base64: as quoted-printable, what the library writes for
 // some of them it does not read again.
-func formatAddresses(list []Address) string {
-	var out []string
-	for _, a := range list {
-		addr := (&netmail.Address{Address: oneLine(a.Addr)}).String()
-		switch name := oneLine(a.Name); {
-		case name == "":
-			out = append(out, addr)
-		case isASCII(name):
-			out = append(out, `"`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(name)+`" `+addr)
-		default:
-			out = append(out, mime.BEncoding.Encode("utf-8", name)+" "+addr)
+func appendAddress(out []byte, a Address) []byte {
+	switch name := oneLine(a.Name); {
+	case name == "":
+	case isASCII(name):
+		out = append(out, '"')
+		for i := range len(name) {
+			if name[i] == '"' || name[i] == '\\' {
+				out = append(out, '\\')
+			}
+			out = append(out, name[i])
 		}
+		out = append(out, `" `...)
+	default:
+		out = append(append(out, mime.BEncoding.Encode("utf-8", name)...), ' ')
 	}
-	return strings.Join(out, ", ")
+	if strings.Contains(a.Addr, "@") && plainSpec([]byte(a.Addr)) {
+		return append(append(append(out, '<'), a.Addr...), '>')
+	}
+	return append(out, (&netmail.Address{Address: oneLine(a.Addr)}).String()...)
 }
 
 func isASCII(s string) bool {
@@ -222,6 +239,9 @@ func isASCII(s string) bool {
 
 // oneLine makes a value that can stand in a header field.
 func oneLine(s string) string {
+	if plainLine(s) {
+		return s
+	}
 	s = strings.ToValidUTF8(s, "\ufffd")
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < 0x20 || r == 0x7f {
@@ -229,6 +249,16 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s))
+}
+
+// plainLine reports whether s is ASCII that oneLine leaves as it is.
+func plainLine(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return s == "" || s[0] != ' ' && s[len(s)-1] != ' '
 }
 
 // validIDs keeps those message ids that can be written.

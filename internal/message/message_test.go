@@ -124,7 +124,7 @@ func TestParseForeign(t *testing.T) {
 		"html":          {"Content-Type: text/html\n\n<style>x{}</style><h1>T</h1><p>a &amp; <b>b</b><br>c<script>evil()</script>", "T\n\na & b\nc", ""},
 		"alternative":   {"Content-Type: multipart/alternative; boundary=b\n\n--b\nContent-Type: text/html\n\n<p>h\n--b\nContent-Type: text/plain\n\nplain\n--b--\n", "plain", ""},
 		"escape":        {"Subject: a\x1b[2Jb\x07\n\nx\x1b]0;title\x07y\u202ez", "xyz", "ab"},
-		"no header":     {"just text", "", ""},
+		"no header":     {"just text", "just text", ""},
 		"cut base64":    {"Content-Transfer-Encoding: base64\n\naGVsbG8", "hel", ""},
 		"odd encoding":  {"Content-Transfer-Encoding: x-odd\n\nhi", "hi", ""},
 		"no boundary":   {"Content-Type: multipart/mixed\n\nhi", "", ""},
@@ -277,5 +277,16 @@ func TestNotice(t *testing.T) {
 	}
 	if strings.Contains(b.String(), "\nX: y") {
 		t.Error("a field was injected")
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	in := []byte("From: \"Alice\" <" + aliceID + ">\r\nTo: <" + bobID + ">\r\nSubject: Hello there\r\n" + both +
+		"Mime-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + strings.Repeat("Some words of text that stand in a line of a mail.\r\n", 35))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := message.Parse(bytes.NewReader(in)); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -1,15 +1,16 @@
 package message
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"mime"
+	netmail "net/mail"
 	"strings"
 	"time"
 
 	gomessage "github.com/emersion/go-message"
 	_ "github.com/emersion/go-message/charset" // the charsets of the web, converted on reading
-	"github.com/emersion/go-message/mail"
 )
 
 // View is a message for people and programs that list mail. All texts are cleaned.
@@ -41,7 +42,7 @@ func Parse(r io.Reader) (*View, error) {
 	var html string
 	err := walk(src, func(p part) error {
 		if p.depth == 0 {
-			v.header(mail.Header{Header: p.entity.Header})
+			v.header(p.header)
 		}
 		switch {
 		case p.body == nil:
@@ -68,23 +69,41 @@ func Parse(r io.Reader) (*View, error) {
 	return v, err
 }
 
-func (v *View) header(h mail.Header) {
-	if from := addresses(h, "From"); len(from) > 0 {
-		v.From = from[0]
+// header reads the fields that are shown; of those that stand there more than once the first
+// one, as programs do.
+func (v *View) header(header []byte) {
+	var sent, subject, id, reply, refs bool
+	for f, rest := nextField(header); f != nil; f, rest = nextField(rest) {
+		switch kindOf(f) {
+		case from:
+			if list := f.addresses(nil); v.From == (Address{}) && len(list) > 0 {
+				v.From = list[0]
+			}
+		case dateField:
+			if d, err := netmail.ParseDate(f.text()); !sent && err == nil {
+				v.Date, sent = d, true
+			}
+		case messageID:
+			if ids := readIDs(f.text()); !id && len(ids) > 0 {
+				v.MessageID, id = ids[0], true
+			}
+		case to:
+			v.To = f.addresses(v.To)
+		case cc:
+			v.Cc = f.addresses(v.Cc)
+		case other:
+			switch name := fieldName(f); {
+			case !subject && bytes.EqualFold(name, []byte("subject")):
+				v.Subject, subject = shorten(CleanLine(decodeName(f.text())), maxField), true
+			case !reply && bytes.EqualFold(name, []byte("in-reply-to")):
+				if ids := readIDs(f.text()); len(ids) > 0 {
+					v.InReplyTo, reply = ids[0], true
+				}
+			case !refs && bytes.EqualFold(name, []byte("references")):
+				v.References, refs = readIDs(f.text()), true
+			}
+		}
 	}
-	v.To, v.Cc = addresses(h, "To"), addresses(h, "Cc")
-	subject, _ := h.Subject()
-	v.Subject = shorten(CleanLine(subject), maxField)
-	if d, err := h.Date(); err == nil {
-		v.Date = d
-	}
-	if ids := messageIDs(h, "Message-Id"); len(ids) > 0 {
-		v.MessageID = ids[0]
-	}
-	if ids := messageIDs(h, "In-Reply-To"); len(ids) > 0 {
-		v.InReplyTo = ids[0]
-	}
-	v.References = messageIDs(h, "References")
 }
 
 func (v *View) attach(p part) {
@@ -98,6 +117,7 @@ func (v *View) attach(p part) {
 // part is a leaf of a message's tree.
 type part struct {
 	entity    *gomessage.Entity
+	header    []byte    // of the message itself, as it stands
 	body      io.Reader // nil for the header of a multipart
 	mediaType string
 	depth     int
@@ -137,25 +157,35 @@ var errEnough = errors.New("enough parts")
 // walk calls fn for every leaf of the message in r, the header of the message itself
 // at depth 0. What is broken ends the walk early without an error.
 func walk(r io.Reader, fn func(part) error) error {
-	e, err := gomessage.ReadWithOptions(r, &gomessage.ReadOptions{MaxHeaderBytes: maxHeader})
-	if e == nil {
-		if err == nil || errors.Is(err, io.EOF) {
-			return nil
-		}
-		// No header that can be read: nothing can be shown.
-		var plain gomessage.Entity
-		return fn(part{entity: &plain})
+	header, body, err := SplitHeader(r)
+	if err != nil {
+		return nil // the caller has the error of r
 	}
-	w := &walker{fn: fn}
+	e, err := gomessage.New(mimeHeader(header), body)
+	if e == nil {
+		return err
+	}
+	w := &walker{fn: fn, header: header}
 	if err := w.entity(e, 0); !errors.Is(err, errEnough) {
 		return err
 	}
 	return nil
 }
 
+// mimeHeader returns the fields that say how to read the body.
+func mimeHeader(header []byte) (h gomessage.Header) {
+	for f, rest := nextField(header); f != nil; f, rest = nextField(rest) {
+		if name := fieldName(f); len(name) > 8 && (name[0] == 'C' || name[0] == 'c') && !h.Has(string(name)) {
+			h.Add(string(name), f.text())
+		}
+	}
+	return h
+}
+
 type walker struct {
-	fn    func(part) error
-	parts int
+	fn     func(part) error
+	header []byte
+	parts  int
 }
 
 func (w *walker) entity(e *gomessage.Entity, depth int) error {
@@ -169,10 +199,10 @@ func (w *walker) entity(e *gomessage.Entity, depth int) error {
 	}
 	mr := e.MultipartReader()
 	if mr == nil || depth >= maxDepth {
-		return w.fn(part{entity: e, body: e.Body, mediaType: mediaType, depth: depth})
+		return w.fn(part{entity: e, header: w.header, body: e.Body, mediaType: mediaType, depth: depth})
 	}
 	if depth == 0 { // for its header; a multipart has no text of its own
-		if err := w.fn(part{entity: e}); err != nil {
+		if err := w.fn(part{entity: e, header: w.header}); err != nil {
 			return err
 		}
 	}
@@ -218,29 +248,35 @@ func read(r io.Reader, limit int) string {
 	return string(b)
 }
 
-func addresses(h mail.Header, field string) []Address {
-	var out []Address
-	list, err := h.AddressList(field)
-	if err != nil {
-		text, _ := h.Text(field) // shown as it stands
-		if text = shorten(CleanLine(text), maxField); text == "" {
-			return nil
+// addresses appends the addresses of the field to list. What is none is shown as it stands.
+func (f field) addresses(list []Address) []Address {
+	s := mailboxScanner{v: f.value()}
+	for m, ok := s.next(); ok && len(list) < maxAddresses; m, ok = s.next() {
+		if !m.ok {
+			m.Address = Address{Name: decodeName(string(s.v[m.start:m.end]))}
 		}
-		return []Address{{Name: text}}
+		list = append(list, Address{Name: shorten(CleanLine(m.Name), maxField), Addr: shorten(CleanLine(m.Addr), maxField)})
 	}
-	for i, a := range list {
-		if i == maxAddresses {
-			break
-		}
-		out = append(out, Address{Name: shorten(CleanLine(a.Name), maxField), Addr: shorten(CleanLine(a.Address), maxField)})
-	}
-	return out
+	return list
 }
 
-func messageIDs(h mail.Header, field string) []string {
-	ids, err := h.MsgIDList(field)
-	if err != nil {
-		return validIDs(strings.Fields(h.Get(field)))
+// readIDs returns the message ids of a field: what stands in angle brackets, or all words
+// if nothing does.
+func readIDs(text string) []string {
+	var ids []string
+	for rest := text; ; {
+		_, after, found := strings.Cut(rest, "<")
+		if !found {
+			break
+		}
+		id, after, found := strings.Cut(after, ">")
+		if !found {
+			break
+		}
+		ids, rest = append(ids, id), after
 	}
-	return validIDs(ids)
+	if ids = validIDs(ids); len(ids) == 0 {
+		ids = validIDs(strings.Fields(text))
+	}
+	return ids
 }

@@ -1,16 +1,10 @@
 package message
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"io"
-	"net/textproto"
 	"strings"
 	"time"
-
-	"github.com/emersion/go-message/mail"
-	gotextproto "github.com/emersion/go-message/textproto"
 )
 
 // Changes are what [Rewrite] does to a header.
@@ -22,138 +16,186 @@ type Changes struct {
 	Address func(Address) (Address, error)
 }
 
-// dropped are the fields that never leave the device or that only a recipient's own
-// program may set.
-var dropped = []string{"Bcc", "Resent-Bcc", "Return-Path", "Sender", "Authentication-Results", "X-Mozilla-Status", "X-Mozilla-Status2", "X-Unsent"}
-
-// addressFields hold addresses.
-var addressFields = []string{"To", "Cc", "Reply-To"}
-
 // Header is what [ReadHeader] finds.
 type Header struct {
 	To, Cc, Bcc []Address
 }
 
-// ReadHeader returns the recipients that the header of a message names.
+// ReadHeader returns the recipients that the header of a message names. It may read more of
+// r than the header. Errors: [HeaderError], and those of r.
 func ReadHeader(r io.Reader) (Header, error) {
-	h, err := readHeader(bufio.NewReader(r))
+	var h Header
+	header, _, cut, err := splitHeader(r)
 	if err != nil {
-		return Header{}, err
+		return h, fmt.Errorf("read header: %w", err)
 	}
-	var out Header
-	for field, to := range map[string]*[]Address{"To": &out.To, "Cc": &out.Cc, "Bcc": &out.Bcc} {
-		list, err := fieldAddresses(h, field)
-		if err != nil {
+	if cut {
+		return h, errHeaderSize
+	}
+	for f, rest := nextField(header); f != nil; f, rest = nextField(rest) {
+		var list *[]Address
+		switch strings.ToLower(f.name()) {
+		case "to":
+			list = &h.To
+		case "cc":
+			list = &h.Cc
+		case "bcc":
+			list = &h.Bcc
+		default:
+			continue
+		}
+		if *list, err = f.list(*list); err != nil {
 			return Header{}, err
 		}
-		*to = list
 	}
-	return out, nil
+	return h, nil
 }
 
 // Rewrite copies a message from r to w and changes its header for the way: addresses
-// as c says, no Bcc, the sender's From, and Date and Message-ID if they are missing.
-// All other fields and the whole body stay as they are, byte for byte.
+// as c says, no Bcc, the sender's address in From with the name that stands there if it is
+// the sender's, and Date and Message-ID if they are missing. All other fields and the whole
+// body stay as they are, byte for byte. A header in which something else could be hidden is
+// refused: one with a CR that ends no line, with a line that is no field, or with addresses
+// that cannot be read. Nothing is written then. Errors: [HeaderError], those of c, of r and
+// of w.
 func Rewrite(w io.Writer, r io.Reader, c Changes) error {
-	br := bufio.NewReader(r)
-	h, err := readHeader(br)
+	header, rest, cut, err := splitHeader(r)
+	if err != nil {
+		return fmt.Errorf("rewrite: %w", err)
+	}
+	if cut {
+		return errHeaderSize
+	}
+	out, err := c.header(header)
 	if err != nil {
 		return err
 	}
-	for _, field := range dropped {
-		h.Del(field)
-	}
-	for _, field := range addressFields {
-		list, err := fieldAddresses(h, field)
-		if err != nil {
-			return err
-		}
-		if list == nil {
-			continue
-		}
-		for i, a := range list {
-			if list[i], err = c.Address(a); err != nil {
-				return err
-			}
-		}
-		setAddresses(h, field, list)
-	}
-	setAddresses(h, "From", []Address{c.From})
-	mh := mail.Header{}
-	mh.Header.Header = *h
-	if !h.Has("Date") {
-		mh.SetDate(c.Date)
-	}
-	if !h.Has("Message-Id") {
-		mh.SetMessageID(c.MessageID)
-	}
-	if err := gotextproto.WriteHeader(w, mh.Header.Header); err != nil {
+	if _, err := w.Write(out); err != nil {
 		return fmt.Errorf("rewrite header: %w", err)
 	}
-	if _, err := io.Copy(w, br); err != nil {
+	if _, err := io.Copy(w, rest); err != nil {
 		return fmt.Errorf("rewrite: %w", err)
 	}
 	return nil
 }
 
-// readHeader reads a header and the empty line after it. A message without one, even
-// of no bytes, has an empty header.
-func readHeader(br *bufio.Reader) (*gotextproto.Header, error) {
-	raw, err := rawHeader(br)
-	if err != nil {
-		return nil, err
+// header returns the header as it goes out.
+func (c *Changes) header(header []byte) ([]byte, error) {
+	fields, end := splitFields(header)
+	if len(fields) > 0 && mboxLine(fields[0]) {
+		fields = fields[1:]
 	}
-	h, err := gotextproto.ReadHeader(bufio.NewReader(bytes.NewReader(raw)))
-	if err != nil {
-		return nil, fmt.Errorf("the message has no header that can be read: %w", err)
+	out := make([]byte, 0, len(header)+300)
+	n := noted(fields)
+	if n.from == nil {
+		out = c.appendFrom(out, nil)
 	}
-	return &h, nil
-}
-
-// rawHeader takes the bytes of the header, its empty line included, from br.
-func rawHeader(br *bufio.Reader) ([]byte, error) {
-	var raw []byte
-	for {
-		line, err := br.ReadSlice('\n')
-		raw = append(raw, line...)
-		if len(raw) > maxHeader {
-			return nil, fmt.Errorf("the header has more than %d bytes", maxHeader)
-		}
-		switch {
-		case err == bufio.ErrBufferFull:
-			continue
-		case err == io.EOF:
-			return append(raw, "\r\n\r\n"...), nil
-		case err != nil:
+	out = n.appendMissing(out, c.Date, c.MessageID)
+	var err error
+	for i, f := range fields {
+		k := kindOf(f)
+		if err := sendable(f, k, i); err != nil {
 			return nil, err
 		}
-		if s := string(line); (s == "\n" || s == "\r\n") && (len(raw) == len(line) || raw[len(raw)-len(line)-1] == '\n') {
-			return raw, nil
+		switch k {
+		case bcc, sender, claim, local:
+		case from:
+			if &f[0] == &n.from[0] {
+				out = c.appendFrom(out, f)
+			}
+		case to, cc, address:
+			if out, err = f.appendChanged(out, true, c.Address); err != nil {
+				return nil, err
+			}
+		case dateField, messageID:
+			if !f.blank() {
+				out = append(out, f...)
+			}
+		default:
+			out = append(out, f...)
 		}
 	}
+	if len(out)+len(end) > maxHeader {
+		return nil, errHeaderSize
+	}
+	return append(out, end...), nil
 }
 
-func fieldAddresses(h *gotextproto.Header, field string) ([]Address, error) {
-	var out []Address
-	for _, value := range h.Values(textproto.CanonicalMIMEHeaderKey(field)) {
-		if strings.TrimSpace(value) == "" {
-			continue
-		}
-		list, err := mail.ParseAddressList(value)
-		if err != nil {
-			return nil, fmt.Errorf("header field %s: %w", field, err)
-		}
-		for _, a := range list {
-			out = append(out, Address{Name: a.Name, Addr: a.Address})
-		}
+// sendable reports what is wrong with a field, the one at index i, whatever it says.
+func sendable(f field, k kind, i int) error {
+	switch {
+	case k == unnamed && folded(f):
+		return &HeaderError{Reason: "it begins with a line that is folded from nothing"}
+	case k == unnamed:
+		return &HeaderError{Reason: fmt.Sprintf("line without a name: %q", shorten(CleanLine(string(f)), 60))}
+	case f.bareCR(0) >= 0:
+		return &HeaderError{Field: shorten(f.name(), 60), Reason: "a CR that ends no line"}
 	}
-	if len(out) > 10*maxAddresses {
-		return nil, fmt.Errorf("header field %s: more than %d addresses", field, 10*maxAddresses)
-	}
-	return out, nil
+	return nil
 }
 
-func setAddresses(h *gotextproto.Header, field string, list []Address) {
-	h.Del(field)
-	h.Add(field, formatAddresses(list))
+// appendFrom appends From for a message that has f as such, which may be nil.
+func (c *Changes) appendFrom(out []byte, f field) []byte {
+	if f != nil {
+		s := mailboxScanner{v: f.value()}
+		m, one := s.next()
+		_, more := s.next()
+		if one && m.ok && !more && m.Name != "" {
+			if now, err := c.Address(m.Address); err == nil && now.Addr == c.From.Addr {
+				name := m.Address
+				b, _ := f.appendChanged(out, false, func(Address) (Address, error) { return Address{Name: name.Name, Addr: c.From.Addr}, nil })
+				return b
+			}
+		}
+	}
+	return append(out, "From: "+formatAddresses([]Address{c.From})+"\r\n"...)
+}
+
+// notes are what has to be known of all fields before the first one is written.
+type notes struct {
+	from         field // the first one
+	froms        int
+	dated, named bool
+}
+
+func noted(fields []field) (n notes) {
+	for _, f := range fields {
+		switch kindOf(f) {
+		case from:
+			if n.froms++; n.from == nil {
+				n.from = f
+			}
+		case dateField:
+			n.dated = n.dated || !f.blank()
+		case messageID:
+			n.named = n.named || !f.blank()
+		}
+	}
+	return n
+}
+
+func (n *notes) appendMissing(out []byte, date time.Time, id string) []byte {
+	if !n.dated {
+		out = append(out, "Date: "...)
+		out = append(date.AppendFormat(out, "Mon, 02 Jan 2006 15:04:05 -0700"), '\r', '\n')
+	}
+	if !n.named {
+		out = append(append(append(out, "Message-ID: <"...), id...), ">\r\n"...)
+	}
+	return out
+}
+
+// splitFields cuts a header into its fields and the empty line at its end; one that has
+// none, since the message ends with its header, gets one.
+func splitFields(header []byte) (fields []field, end []byte) {
+	fields = make([]field, 0, min(16+len(header)/64, 4096))
+	for f, rest := nextField(header); ; f, rest = nextField(rest) {
+		if f == nil {
+			if len(rest) == 0 {
+				return fields, []byte("\r\n")
+			}
+			return fields, rest
+		}
+		fields = append(fields, f.ended())
+	}
 }

@@ -2,11 +2,9 @@ package message
 
 import (
 	"bytes"
-	"slices"
+	"encoding/hex"
 	"strings"
 	"time"
-
-	"github.com/emersion/go-message/mail"
 )
 
 // Arrival is what is known of a message besides what it says of itself.
@@ -22,174 +20,220 @@ type Arrival struct {
 // claimedField holds what the sender put in From, if it was not the sender's address.
 const claimedField = "X-ASMTP-Claimed-From"
 
-// unnamedField stands before what a header begins with that has no name.
+// unnamedField is put before a line that is no field, for which some programs take the end
+// of the header.
 const unnamedField = "X-ASMTP-Unnamed"
 
-// claims are fields that only the recipient's own system may set (RFC 8601 section 5,
-// RFC 8617).
-var claims = []string{"authentication-results", "arc-authentication-results", "arc-message-signature", "arc-seal", strings.ToLower(claimedField)}
+// maxClaimed is how much of a forged From is kept: a line that is not too long.
+const maxClaimed = 900
+
+// domain is that of all addresses of passports. What stands before it on the wire is an id;
+// nobody is noDomain.
+const (
+	domain   = "asmtp"
+	noDomain = "asmtp.invalid"
+)
 
 // Arrived returns the header that is shown of a message, of the header that it arrived
 // with, its empty line included: From has the address of who sealed the message and the
 // name that it claims, an address that was not the sender's is kept in
 // X-ASMTP-Claimed-From, known addresses are shown as the reader knows them,
-// Authentication-Results is ours, and Date and Message-ID are there. All other fields stay
-// as they are, byte for byte, whatever they are.
+// Authentication-Results is ours, and Date and Message-ID are there. An address that would
+// read as a name of the reader's without being one, since the sender cannot know those, ends
+// in asmtp.invalid. All other fields stay as they are, byte for byte, whatever they are; a line
+// that is none becomes X-ASMTP-Unnamed, and a CR that ends no line becomes a blank where
+// some programs would read one of these fields, or the end of the header, after it.
 func Arrived(header []byte, a Arrival) []byte {
 	fields, end := splitFields(header)
+	n := noted(fields)
 	out := make([]byte, 0, len(header)+400)
-	out = append(out, "Authentication-Results: asmtp; passport="...)
-	if local, _, _ := strings.Cut(a.From.Addr, "@"); a.Certain {
-		out = append(out, "pass ("+local+")\r\n"...)
-	} else {
-		out = append(out, "none (sealed with a key that a removed device knows)\r\n"...)
+	out = a.appendResult(out)
+	if n.from == nil {
+		out = a.appendFrom(out, fields, &n)
 	}
-	from, dated, named := false, false, false
+	out = n.appendMissing(out, a.Received, a.MessageID)
 	for _, f := range fields {
-		switch name := f.name(); name {
-		case "from":
-			if !from {
-				out, from = a.from(out, f), true
+		switch kindOf(f) {
+		case from:
+			if &f[0] == &n.from[0] {
+				out = a.appendFrom(out, fields, &n)
 			}
-		case "to", "cc", "reply-to", "sender":
-			out = append(out, f.shown(a.Show)...)
+		case to, cc, address, sender, bcc:
+			start := len(out)
+			out, _ = f.appendChanged(out, false, a.shown)
+			disarm(out[start:])
+		case claim:
+		case dateField, messageID:
+			if !f.blank() {
+				out = appendKept(out, f)
+			}
+		case unnamed:
+			if out = append(out, unnamedField+":"...); !folded(f) {
+				out = append(out, ' ')
+			}
+			out = appendKept(out, f)
 		default:
-			if slices.Contains(claims, name) {
-				continue
-			}
-			if f[0] == ' ' || f[0] == '\t' { // else it would go on with what stands above it now
-				out = append(out, unnamedField+":"...)
-			}
-			dated, named = dated || name == "date", named || name == "message-id"
-			out = append(out, f...)
-		}
-	}
-	if !from {
-		out = a.from(out, nil)
-	}
-	return append(addMissing(out, dated, named, a.Received, a.MessageID), end...)
-}
-
-// Sent returns the header that the sender is shown of a message, of the header with which
-// it went out: known addresses are shown as the sender knows them.
-func Sent(header []byte, show func(Address) Address) []byte {
-	fields, end := splitFields(header)
-	out := make([]byte, 0, len(header)+100)
-	for _, f := range fields {
-		switch f.name() {
-		case "from", "to", "cc", "reply-to":
-			out = append(out, f.shown(show)...)
-		default:
-			out = append(out, f...)
+			out = appendKept(out, f)
 		}
 	}
 	return append(out, end...)
 }
 
-// from appends the field From for a sender who wrote f, which may be missing.
-func (a *Arrival) from(out []byte, f field) []byte {
+// appendResult appends what is known of who made the message.
+func (a *Arrival) appendResult(out []byte) []byte {
+	out = append(out, "Authentication-Results: asmtp; passport="...)
+	if !a.Certain {
+		return append(out, "none (sealed with a key that a removed device knows)\r\n"...)
+	}
+	local, _, _ := strings.Cut(a.From.Addr, "@")
+	return append(append(append(out, "pass ("...), local...), ")\r\n"...)
+}
+
+// appendFrom appends From, and what was claimed in its place if that was something else.
+func (a *Arrival) appendFrom(out []byte, fields []field, n *notes) []byte {
 	shown := a.From
 	if a.Show != nil {
 		shown = a.Show(a.From)
 	}
-	value := oneLine(strings.NewReplacer("\r\n", "", "\n", "").Replace(f.value()))
-	list, err := mail.ParseAddressList(value)
-	claimed := value != ""
-	if err == nil && len(list) > 0 {
-		if list[0].Name != "" {
-			shown.Name = oneLine(list[0].Name)
+	f := n.from
+	if f == nil || n.froms == 1 && f.blank() {
+		return append(appendAddress(append(out, "From: "...), shown), '\r', '\n')
+	}
+	s := mailboxScanner{v: f.value()}
+	m, one := s.next()
+	_, more := s.next()
+	honest := one && m.ok && (strings.EqualFold(m.Addr, a.From.Addr) || strings.EqualFold(m.Addr, shown.Addr))
+	if one && m.ok && m.Name != "" {
+		shown.Name = m.Name
+	}
+	if honest && !more && !s.grouped() && n.froms == 1 && f.bareCR(0) < 0 {
+		out, _ = f.appendChanged(out, false, func(Address) (Address, error) { return shown, nil })
+		return out
+	}
+	out = append(appendAddress(append(out, "From: "...), shown), '\r', '\n')
+	if honest && !more && n.froms == 1 {
+		return out
+	}
+	var claimed []string
+	for _, f := range fields {
+		if kindOf(f) == from && !f.blank() {
+			claimed = append(claimed, shorten(oneLine(f.text()), maxClaimed))
 		}
-		claimed = len(list) > 1 || !strings.EqualFold(list[0].Address, a.From.Addr)
 	}
-	out = append(out, "From: "+formatAddresses([]Address{shown})+"\r\n"...)
-	if claimed {
-		out = append(out, claimedField+": "+shorten(value, maxField)+"\r\n"...)
+	return append(append(append(out, claimedField+": "...), cutBytes(strings.Join(claimed, ", "), maxClaimed)...), '\r', '\n')
+}
+
+// shown returns an address as the reader is shown it.
+func (a *Arrival) shown(was Address) (Address, error) {
+	now := was
+	if a.Show != nil {
+		now = a.Show(was)
 	}
+	if now != was {
+		return now, nil
+	}
+	local, d, found := strings.Cut(was.Addr, "@")
+	if (!found || strings.EqualFold(d, domain)) && !isID(local) {
+		now.Addr = local + "@" + noDomain
+	}
+	return now, nil
+}
+
+// isID reports whether a local part is the id of a passport: 32 hex digits.
+func isID(local string) bool {
+	if len(local) != 32 {
+		return false
+	}
+	_, err := hex.DecodeString(local)
+	return err == nil
+}
+
+// appendKept appends a field that stays as it is, but see disarm.
+func appendKept(out []byte, f field) []byte {
+	out = append(out, f...)
+	disarm(out[len(out)-len(f):])
 	return out
 }
 
-func addMissing(out []byte, dated, named bool, date time.Time, id string) []byte {
-	if !dated {
-		out = append(out, "Date: "+date.Format("Mon, 02 Jan 2006 15:04:05 -0700")+"\r\n"...)
-	}
-	if !named {
-		out = append(out, "Message-ID: <"+id+">\r\n"...)
-	}
-	return out
-}
-
-// field is a field of a header, or a line that is none, with its folded lines and line ends.
-type field []byte
-
-// splitFields cuts a header into its fields and the empty line at its end; one that has
-// none, since the message ends with its header, gets one.
-func splitFields(header []byte) (fields []field, end []byte) {
-	for len(header) > 0 {
-		n := lineLength(header)
-		if line := bytes.TrimRight(header[:n], "\r\n"); len(line) == 0 {
-			return fields, header
+// disarm puts a blank in the place of each CR in f after which programs for which any CR
+// ends a line would read a field that is treated here, or the end of the header.
+func disarm(f field) {
+	for i := f.bareCR(0); i >= 0; i = f.bareCR(i + 1) {
+		if next := f[i+1:]; len(next) == 0 || !folded(next) && kindOf(next) != other {
+			f[i] = ' '
 		}
-		for n < len(header) && (header[n] == ' ' || header[n] == '\t') {
-			n += lineLength(header[n:])
+	}
+}
+
+// SentBy is what is known of a message that was sent besides what it says of itself.
+type SentBy struct {
+	// To are all its recipients as on the wire. Those that the header does not name are
+	// shown as Bcc.
+	To []string
+	// Show returns an address as the sender knows it; nil: as it stands.
+	Show func(Address) Address
+}
+
+// Sent returns the header that the sender is shown of a message, of the header with which
+// it went out: known addresses are shown as the sender knows them, and who got it unnamed
+// is in Bcc.
+func Sent(header []byte, s SentBy) []byte {
+	fields, end := splitFields(header)
+	out := make([]byte, 0, len(header)+100)
+	hidden := make(map[string]bool, len(s.To))
+	for _, addr := range s.To {
+		hidden[strings.ToLower(addr)] = true
+	}
+	show := func(a Address) (Address, error) {
+		if s.Show == nil {
+			return a, nil
 		}
-		f := header[:n:n]
-		if header = header[n:]; f[n-1] != '\n' {
-			f = append(f, '\r', '\n')
+		return s.Show(a), nil
+	}
+	named := func(a Address) (Address, error) {
+		delete(hidden, strings.ToLower(a.Addr))
+		return show(a)
+	}
+	for _, f := range fields {
+		switch kindOf(f) {
+		case to, cc:
+			out, _ = f.appendChanged(out, false, named)
+		case from, address, sender:
+			out, _ = f.appendChanged(out, false, show)
+		default:
+			out = append(out, f...)
 		}
-		fields = append(fields, f)
 	}
-	return fields, []byte("\r\n")
+	if len(hidden) > 0 {
+		out = s.appendBcc(out, hidden)
+	}
+	return append(out, end...)
 }
 
-func lineLength(b []byte) int {
-	if i := bytes.IndexByte(b, '\n'); i >= 0 {
-		return i + 1
+// appendBcc appends Bcc with who is in hidden.
+func (s *SentBy) appendBcc(out []byte, hidden map[string]bool) []byte {
+	sep := "Bcc: "
+	for _, addr := range s.To {
+		if addr = strings.ToLower(addr); !hidden[addr] {
+			continue
+		}
+		delete(hidden, addr)
+		a := Address{Addr: addr}
+		if s.Show != nil {
+			a = s.Show(a)
+		}
+		out, sep = appendAddress(append(out, sep...), a), ",\r\n "
 	}
-	return len(b)
+	return append(out, '\r', '\n')
 }
 
-// name returns the lower-case name, "" for a line that is no field.
-func (f field) name() string {
-	i := bytes.IndexByte(f, ':')
-	if i <= 0 {
-		return ""
+// cutBytes returns the beginning of s that has at most n bytes, whole characters.
+func cutBytes(s string, n int) string {
+	if len(s) > n {
+		s = strings.ToValidUTF8(s[:n], "")
 	}
-	name := bytes.TrimRight(f[:i], " \t")
-	if bytes.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return ""
-	}
-	return strings.ToLower(string(name))
+	return s
 }
 
-func (f field) value() string {
-	_, value, _ := bytes.Cut(f, []byte(":"))
-	return strings.TrimSpace(string(value))
-}
-
-// shown returns an address field with its addresses as the reader knows them; the field
-// as it stands if none is known or it cannot be read.
-func (f field) shown(show func(Address) Address) []byte {
-	if show == nil || !bytes.Contains(f, []byte("@")) {
-		return f
-	}
-	list, err := mail.ParseAddressList(strings.NewReplacer("\r\n", "", "\n", "").Replace(f.value()))
-	if err != nil || len(list) > 10*maxAddresses {
-		return f
-	}
-	changed := false
-	out := make([]Address, len(list))
-	for i, m := range list {
-		was := Address{Name: m.Name, Addr: m.Address}
-		out[i] = show(was)
-		changed = changed || out[i] != was
-	}
-	if !changed {
-		return f
-	}
-	name, _, _ := bytes.Cut(f, []byte(":"))
-	var lines []string
-	for i := range out {
-		lines = append(lines, formatAddresses(out[i:i+1]))
-	}
-	return []byte(string(name) + ": " + strings.Join(lines, ",\r\n ") + "\r\n")
-}
+// grouped reports whether a group was begun.
+func (s *mailboxScanner) grouped() bool { return s.group || bytes.IndexByte(s.v, ';') >= 0 }

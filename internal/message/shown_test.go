@@ -42,13 +42,13 @@ func TestArrived(t *testing.T) {
 			pass + "From: \"The bank\" <alice@asmtp>\r\nX-ASMTP-Claimed-From: \"The bank\" <service@bank.example>\r\n" + both + "\r\n"},
 		{"two mailboxes", "From: <" + aliceID + ">, <" + bobID + ">\r\n" + both + "\r\n",
 			pass + "From: <alice@asmtp>\r\nX-ASMTP-Claimed-From: <" + aliceID + ">, <" + bobID + ">\r\n" + both + "\r\n"},
-		{"two fields", "FROM: <" + aliceID + ">\r\nFrom: <x@y>\r\n" + both + "\r\n", pass + "From: <alice@asmtp>\r\n" + both + "\r\n"},
+		{"two fields", "FROM: <" + aliceID + ">\r\nFrom: <x@y>\r\n" + both + "\r\n", pass + "From: <alice@asmtp>\r\nX-ASMTP-Claimed-From: <" + aliceID + ">, <x@y>\r\n" + both + "\r\n"},
 		{"claims", "Authentication-Results: asmtp;\r\n passport=pass\r\nAUTHENTICATION-RESULTS : x\r\nX-Asmtp-Claimed-From: x\r\nFrom: <" + aliceID + ">\r\n" + both + "\r\n",
 			pass + "From: <alice@asmtp>\r\n" + both + "\r\n"},
 		{"nothing", "", pass + "From: <alice@asmtp>\r\n" + added + "\r\n"},
 		{"empty line", "\r\n", pass + "From: <alice@asmtp>\r\n" + added + "\r\n"},
 		{"odd bytes", "From: <" + aliceID + ">\nX: \x00\x80\n\todd\r\nno field\xff\n:\n" + both + "\n",
-			pass + "From: <alice@asmtp>\r\nX: \x00\x80\n\todd\r\nno field\xff\n:\n" + both + "\n"},
+			pass + "From: <alice@asmtp>\nX: \x00\x80\n\todd\r\nX-ASMTP-Unnamed: no field\xff\nX-ASMTP-Unnamed: :\n" + both + "\n"},
 		{"unreadable", "From: =?x?\r\nTo: a@b@c <\r\n" + both, pass + "From: <alice@asmtp>\r\nX-ASMTP-Claimed-From: =?x?\r\nTo: a@b@c <\r\n" + both + "\r\n"},
 		{"folded from nothing", " ; passport=pass (x)\r\nFrom: <" + aliceID + ">\r\n" + both + "\r\n",
 			pass + "X-ASMTP-Unnamed: ; passport=pass (x)\r\nFrom: <alice@asmtp>\r\n" + both + "\r\n"},
@@ -67,8 +67,8 @@ func TestArrived(t *testing.T) {
 
 func TestSentShowsNames(t *testing.T) {
 	in := "From: <" + bobID + ">\r\nTo: \"A, lice\" <" + aliceID + ">, <x@y>\r\nX: y\r\n\r\n"
-	want := "From: <" + bobID + ">\r\nTo: \"A, lice\" <alice@asmtp>,\r\n <x@y>\r\nX: y\r\n\r\n"
-	if got := message.Sent([]byte(in), show); string(got) != want {
+	want := "From: <" + bobID + ">\r\nTo: \"A, lice\" <alice@asmtp>, <x@y>\r\nX: y\r\n\r\n"
+	if got := message.Sent([]byte(in), message.SentBy{Show: show}); string(got) != want {
 		t.Errorf("%q\nwant\n%q", got, want)
 	}
 }
