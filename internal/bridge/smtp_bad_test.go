@@ -342,3 +342,14 @@ func TestSMTPDSN(t *testing.T) {
 		t.Errorf("draft of a mail that nobody may answer: %+v", d)
 	}
 }
+
+// A header that cannot be sent is refused for good, with the reason.
+func TestSMTPBadHeader(t *testing.T) {
+	e := newSMTPEnv(t, nil)
+	c := e.login()
+	big := "Subject: " + strings.Repeat("x ", 10) + "\r\n"
+	if got := c.mail(strings.Repeat(big, 300<<10/len(big)) + "\r\ntext\r\n"); !strings.HasPrefix(got, "554 5.6.0") || !strings.Contains(got, "header") {
+		t.Errorf("a header of 300 KiB: %q", got)
+	}
+	e.queued(c.mail(letter))
+}

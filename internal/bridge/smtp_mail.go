@@ -9,6 +9,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"github.com/asmtp/asmtp/internal/account"
+	msg "github.com/asmtp/asmtp/internal/message"
 )
 
 // Data implements smtp.Session: it takes a mail. Only when the account has it on disk the
@@ -77,6 +78,9 @@ func (s *smtpSession) refused(err error) *smtpReply {
 	}
 	if e, ok := errors.AsType[*account.SizeError](err); ok {
 		return tooLarge(e.Limit)
+	}
+	if e, ok := errors.AsType[*msg.HeaderError](err); ok {
+		return reply(554, smtp.EnhancedCode{5, 6, 0}, "the mail cannot be sent: %v", e)
 	}
 	if errors.Is(err, account.ErrNoRecipient) {
 		return reply(554, smtp.EnhancedCode{5, 5, 1}, "the mail has no recipient")
