@@ -49,6 +49,7 @@ func (x *exchange) follow(ctx context.Context) error {
 	x.tell(mails)
 	f := &follower{exchange: x, live: make(map[noise.PublicKey]*session), changed: make(chan struct{}),
 		refused: make(map[noise.PublicKey]error), heard: make(chan struct{})}
+	ended := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return f.keepNodes(ctx) })
 	g.Go(func() error { return f.keepSending(ctx, false) })
@@ -57,7 +58,11 @@ func (x *exchange) follow(ctx context.Context) error {
 	g.Go(func() error { return f.keepAging(ctx) })
 	g.Go(func() error { return x.a.watchOthers(ctx) })
 	g.Go(func() error { return x.a.keepIndexing(ctx) })
-	return g.Wait()
+	err = g.Wait()
+	if ended.Err() != nil { // a statement that was interrupted has an error of its own
+		return ended.Err()
+	}
+	return err
 }
 
 // keepNodes has a goroutine for each of the account's nodes, also for those that come
