@@ -2,6 +2,7 @@ package message_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -50,31 +51,46 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// Rewriting any message gives one with the same body and without Bcc, or an error.
+// Rewriting any message gives one with the same body, without Bcc and without a petname,
+// which is not changed again, or a clear error.
 func FuzzRewrite(f *testing.F) {
 	for _, s := range seeds {
 		f.Add([]byte(s))
 	}
 	f.Add([]byte("Bcc: a@b\r\nbcc : c@d\r\n\r\nbody"))
+	f.Add([]byte("From x\nTo: g: \"x\" <petname@asmtp> (y), petname;\r\n\tz@w\r\n\nbody"))
 	c := message.Changes{From: message.Address{Name: "Me", Addr: "me@asmtp"}, Date: date, MessageID: "m@asmtp",
-		Address: func(a message.Address) (message.Address, error) { return message.Address{Addr: "to@asmtp"}, nil }}
+		Address: func(a message.Address) (message.Address, error) {
+			if strings.HasSuffix(a.Addr, "@example") {
+				return a, nil
+			}
+			return message.Address{Addr: "to@example"}, nil
+		}}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var out bytes.Buffer
 		if err := message.Rewrite(&out, bytes.NewReader(b), c); err != nil {
+			if e, ok := errors.AsType[*message.HeaderError](err); !ok || len(e.Error()) > 1000 || !utf8.ValidString(e.Error()) {
+				t.Fatalf("error is %v", err)
+			}
 			return
+		}
+		body := b[message.HeaderLength(b, true):]
+		head := message.HeaderLength(out.Bytes(), true)
+		if !bytes.Equal(out.Bytes()[head:], body) {
+			t.Fatalf("body %q became %q", body, out.Bytes()[head:])
 		}
 		h, err := message.ReadHeader(bytes.NewReader(out.Bytes()))
 		if err != nil || len(h.Bcc) != 0 {
 			t.Fatalf("header %+v, %v", h, err)
 		}
-		var again bytes.Buffer
-		if err := message.Rewrite(&again, bytes.NewReader(out.Bytes()), c); err != nil {
-			t.Fatalf("a rewritten message cannot be rewritten: %v", err)
+		for _, a := range append(h.To, h.Cc...) {
+			if !strings.HasSuffix(a.Addr, "@example") {
+				t.Fatalf("%q of %q has %+v", out.Bytes(), b, a)
+			}
 		}
-		_, first, _ := bytes.Cut(out.Bytes(), []byte("\r\n\r\n"))
-		_, second, _ := bytes.Cut(again.Bytes(), []byte("\r\n\r\n"))
-		if !bytes.Equal(first, second) {
-			t.Fatalf("body %q became %q", first, second)
+		var again bytes.Buffer
+		if err := message.Rewrite(&again, bytes.NewReader(out.Bytes()), c); err != nil || !bytes.Equal(again.Bytes(), out.Bytes()) {
+			t.Fatalf("%q became %q, %v", out.Bytes(), again.Bytes(), err)
 		}
 	})
 }
