@@ -36,7 +36,7 @@ func SplitHeader(r io.Reader) (header []byte, rest io.Reader, err error) {
 
 // splitHeader is SplitHeader; cut says that the header goes on in rest.
 func splitHeader(r io.Reader) (header []byte, rest io.Reader, cut bool, err error) {
-	buf, at, idle := make([]byte, 0, 4<<10), 0, 0
+	buf, line, at, idle := make([]byte, 0, 4<<10), 0, 0, 0
 	for {
 		if len(buf) == cap(buf) {
 			buf = append(make([]byte, 0, min(4*cap(buf), maxHeader+1)), buf...)
@@ -47,7 +47,7 @@ func splitHeader(r io.Reader) (header []byte, rest io.Reader, cut bool, err erro
 			return nil, nil, false, err
 		}
 		var end int
-		if end, at = emptyLine(buf, at); end == 0 && err == nil && len(buf) <= maxHeader {
+		if end, line, at = emptyLine(buf, line, at); end == 0 && err == nil && len(buf) <= maxHeader {
 			if idle++; n > 0 {
 				idle = 0
 			} else if idle == 100 {
@@ -68,7 +68,7 @@ func splitHeader(r io.Reader) (header []byte, rest io.Reader, cut bool, err erro
 // SplitHeader cuts it. whole says that b is all of the message; else b has to reach beyond
 // 256 KiB, or to the empty line: 0 may also mean that it is too short to tell.
 func HeaderLength(b []byte, whole bool) int {
-	end, _ := emptyLine(b, 0)
+	end, _, _ := emptyLine(b, 0, 0)
 	if end == 0 && !whole && len(b) <= maxHeader {
 		return 0
 	}
@@ -76,21 +76,21 @@ func HeaderLength(b []byte, whole bool) int {
 	return end
 }
 
-// emptyLine returns where the first empty line of b ends, 0 if there is none, and the
-// beginning of the first line that is not all in b. Lines before at were looked at.
-func emptyLine(b []byte, at int) (end, next int) {
-	for at < len(b) {
+// emptyLine returns where the first empty line of b ends, 0 if there is none; then also the
+// beginning of the last line and how far it was looked at, to go on from there once there
+// is more.
+func emptyLine(b []byte, line, at int) (end, last, seen int) {
+	for {
 		n := bytes.IndexByte(b[at:], '\n')
 		if n < 0 {
-			break
+			return 0, line, len(b)
 		}
-		line := at
 		at += n + 1
-		if n == 0 || n == 1 && b[line] == '\r' {
-			return at, at
+		if length := at - 1 - line; length == 0 || length == 1 && b[line] == '\r' {
+			return at, line, at
 		}
+		line = at
 	}
-	return 0, at
 }
 
 // headerEnd returns where the header in b ends, if its empty line ends at end or is not

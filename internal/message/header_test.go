@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/asmtp/asmtp/internal/message"
 )
@@ -139,4 +140,25 @@ func (s *skipHeader) Write(p []byte) (int, error) {
 func same() message.Changes {
 	return message.Changes{From: message.Address{Name: "Me", Addr: "me@asmtp"}, Date: date, MessageID: "m@asmtp",
 		Address: func(a message.Address) (message.Address, error) { return a, nil }}
+}
+
+// The time for a header grows with its length and no faster, whatever it is made of.
+func TestHeaderTakesLinearTime(t *testing.T) {
+	for _, piece := range []string{"[", "(", "<", "\"", "@", "a@b,", "a@b", "\\", ":", ";", ",", " ", "=?utf-8?q?x?= ", "=?", "\r", "\rFrom:", "\r\n ", "\r\nFrom: a@b", "\r\nTo: a@b", "(\"<[", "a:", "<a@b> ", ".", "\r\n", "\x00", "\xff"} {
+		for _, name := range []string{"To: ", "From: ", "References: ", "Content-Type: a/b; x=", ""} {
+			in := []byte(name + strings.Repeat(piece, 250_000/len(piece)) + "\r\n\r\n")
+			start := time.Now()
+			message.Arrived(in, arrival())
+			message.Sent(in, message.SentBy{Show: show, To: []string{aliceID}})
+			message.Rewrite(io.Discard, bytes.NewReader(in), same())
+			message.ReadHeader(bytes.NewReader(in))
+			parse(t, in)
+			message.SplitHeader(iotest.OneByteReader(bytes.NewReader(in)))
+			if d := time.Since(start); d > 4*time.Second {
+				t.Errorf("%q of %q takes %v", name, piece, d)
+			} else if testing.Verbose() && d > 100*time.Millisecond {
+				t.Logf("%q of %q takes %v", name, piece, d)
+			}
+		}
+	}
 }

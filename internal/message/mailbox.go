@@ -24,9 +24,10 @@ type mailbox struct {
 // 3.4 and 4.4, RFC 6532). It takes more than the grammar has: names with dots, 8-bit bytes
 // or an @, empty elements, semicolons between addresses, a local part without a domain.
 type mailboxScanner struct {
-	v     []byte
-	i     int
-	group bool
+	v        []byte
+	i        int
+	group    bool
+	unclosed bool // no ] comes any more
 }
 
 // word is an atom or a quoted string.
@@ -71,7 +72,7 @@ func (s *mailboxScanner) next() (m mailbox, ok bool) {
 			e.span(s.i, s.i+n)
 			s.i += n
 		default:
-			n, closed := wordLength(s.v[s.i:])
+			n, closed := s.wordLength()
 			e.broken = e.broken || !closed || e.angle >= 0
 			e.at = e.at || s.v[s.i] != '"' && bytes.IndexByte(s.v[s.i:s.i+n], '@') >= 0
 			e.add(s.i, s.i+n)
@@ -234,16 +235,18 @@ func quotedLength(b []byte) (n int, closed bool) {
 	return len(b), false
 }
 
-// wordLength returns the length of the quoted string, domain literal or atom at the
-// beginning of b. Dots and @ are part of atoms here.
-func wordLength(b []byte) (n int, closed bool) {
-	switch b[0] {
-	case '"':
+// wordLength returns the length of the quoted string, domain literal or atom that comes
+// next. Dots and @ are part of atoms here.
+func (s *mailboxScanner) wordLength() (n int, closed bool) {
+	b := s.v[s.i:]
+	switch {
+	case b[0] == '"':
 		return quotedLength(b)
-	case '[':
+	case b[0] == '[' && !s.unclosed:
 		if i := bytes.IndexByte(b, ']'); i > 0 {
 			return i + 1, true
 		}
+		s.unclosed = true
 	}
 	if i := bytes.IndexAny(b[1:], " \t\r\n,;:<\"(["); i >= 0 {
 		return i + 1, true

@@ -258,28 +258,6 @@ func TestRewrite(t *testing.T) {
 	}
 }
 
-// A notice is a report that names the recipient, and people can read it.
-func TestNotice(t *testing.T) {
-	var b bytes.Buffer
-	err := message.Notice(&b, message.Failure{To: message.Address{Addr: "00@asmtp"}, Recipient: message.Address{Name: "bob", Addr: "11@asmtp"},
-		Action: "failed", Status: "4.4.7", Reason: "no answer\r\nX: y", Subject: "Grüße", OrigID: "orig@asmtp", Sent: date, Date: date, MessageID: "n@asmtp"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := parse(t, b.Bytes())
-	if !strings.Contains(v.Text, "bob") || !strings.Contains(v.Text, "no answer") || v.Subject != "Not delivered: Grüße" || v.InReplyTo != "orig@asmtp" {
-		t.Errorf("view is %+v", v)
-	}
-	for _, want := range []string{"multipart/report", "report-type=delivery-status", "Final-Recipient: rfc822; 11@asmtp\r\nAction: failed\r\nStatus: 4.4.7\r\n"} {
-		if !strings.Contains(b.String(), want) {
-			t.Errorf("notice lacks %q:\n%s", want, b.String())
-		}
-	}
-	if strings.Contains(b.String(), "\nX: y") {
-		t.Error("a field was injected")
-	}
-}
-
 func BenchmarkParse(b *testing.B) {
 	in := []byte("From: \"Alice\" <" + aliceID + ">\r\nTo: <" + bobID + ">\r\nSubject: Hello there\r\n" + both +
 		"Mime-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + strings.Repeat("Some words of text that stand in a line of a mail.\r\n", 35))

@@ -3,10 +3,12 @@ package message
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	gomessage "github.com/emersion/go-message"
 	"github.com/emersion/go-message/mail"
+	"github.com/emersion/go-message/textproto"
 )
 
 // Notify says of what the sender of a mail wants a notice (RFC 3461, section 4.1). The bits
@@ -61,7 +63,10 @@ func Notice(w io.Writer, f Failure) error {
 		return fmt.Errorf("notice: %w", err)
 	}
 	text, status := f.text(), f.status()
-	headers := fmt.Sprintf("Subject: %s\r\nMessage-ID: <%s>\r\n", asciiLine(f.Subject), oneLine(f.OrigID))
+	headers, err := f.headers()
+	if err != nil {
+		return fmt.Errorf("notice: %w", err)
+	}
 	for _, p := range []struct{ kind, body string }{
 		{"text/plain", text}, {"message/delivery-status", status}, {"text/rfc822-headers", headers},
 	} {
@@ -134,6 +139,18 @@ func (f *Failure) status() string {
 		s += fmt.Sprintf("Will-Retry-Until: %s\r\n", f.RetryUntil.UTC().Format(time.RFC1123Z))
 	}
 	return s
+}
+
+// headers are those of the mail itself by which a person or a program knows it again.
+func (f *Failure) headers() (string, error) {
+	var h mail.Header
+	if ids := validIDs([]string{f.OrigID}); len(ids) > 0 {
+		h.SetMessageID(ids[0])
+	}
+	h.SetSubject(oneLine(f.Subject))
+	var b strings.Builder
+	err := textproto.WriteHeader(&b, h.Header.Header)
+	return strings.TrimSuffix(b.String(), "\r\n"), err
 }
 
 // asciiLine is oneLine with a question mark for what is not ASCII.

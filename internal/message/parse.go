@@ -172,11 +172,15 @@ func walk(r io.Reader, fn func(part) error) error {
 	return nil
 }
 
+var mimeFields = [][]byte{[]byte("Content-Type"), []byte("Content-Transfer-Encoding"), []byte("Content-Disposition")}
+
 // mimeHeader returns the fields that say how to read the body.
 func mimeHeader(header []byte) (h gomessage.Header) {
 	for f, rest := nextField(header); f != nil; f, rest = nextField(rest) {
-		if name := fieldName(f); len(name) > 8 && (name[0] == 'C' || name[0] == 'c') && !h.Has(string(name)) {
-			h.Add(string(name), f.text())
+		for _, name := range mimeFields {
+			if bytes.EqualFold(fieldName(f), name) && !h.Has(string(name)) {
+				h.Add(string(name), f.text())
+			}
 		}
 	}
 	return h

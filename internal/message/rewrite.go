@@ -1,6 +1,7 @@
 package message
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -190,12 +191,12 @@ func (n *notes) appendMissing(out []byte, date time.Time, id string) []byte {
 func splitFields(header []byte) (fields []field, end []byte) {
 	fields = make([]field, 0, min(16+len(header)/64, 4096))
 	for f, rest := nextField(header); ; f, rest = nextField(rest) {
-		if f == nil {
-			if len(rest) == 0 {
-				return fields, []byte("\r\n")
-			}
+		if f == nil && len(rest) > 0 {
 			return fields, rest
 		}
-		fields = append(fields, f.ended())
+		if f = f.ended(); len(f) <= len("\r\n") && len(bytes.Trim(f, "\r\n")) == 0 { // none, or a CR at the end
+			return fields, []byte("\r\n")
+		}
+		fields = append(fields, f)
 	}
 }
