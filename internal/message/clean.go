@@ -22,6 +22,11 @@ func clean(text string, lines bool) string {
 	var b strings.Builder
 	b.Grow(len(text))
 	for i := 0; i < len(text); {
+		if n := plainLength(text[i:], lines); n > 0 { // most of most texts
+			b.WriteString(text[i : i+n])
+			i += n
+			continue
+		}
 		r, n := utf8.DecodeRuneInString(text[i:])
 		if r == 0x1b || r == 0x9b {
 			i += n + escapeLength(text[i+n:], r == 0x9b)
@@ -49,6 +54,16 @@ func clean(text string, lines bool) string {
 		}
 	}
 	return b.String()
+}
+
+// plainLength returns how many bytes at the beginning of s are ASCII that stays.
+func plainLength(s string, lines bool) int {
+	for i := range len(s) {
+		if c := s[i]; (c < ' ' || c > '~') && (c != '\n' || !lines) {
+			return i
+		}
+	}
+	return len(s)
 }
 
 // escapeLength returns how many bytes after the escape character belong to its

@@ -105,7 +105,7 @@ func FuzzArrived(f *testing.F) {
 	f.Add([]byte(" folded\nFrom: x@y, z@w\r\nDate:\r\n"))
 	f.Add([]byte("X: y\rFrom: z@w\r\rAuthentication-Results: asmtp\r\n\r\n"))
 	f.Add([]byte("From me\nTo: a@asmtp\r, b\rFrom: (x\n\n"))
-	f.Add([]byte("From: x\rFrom: y\r\n <" + aliceID + ">\r\n\r\n"))
+	f.Add([]byte("From: \"x\rFrom: y\"\r\n <" + aliceID + ">\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		in = in[:message.HeaderLength(in, true)]
 		a := arrival()
