@@ -9,7 +9,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"github.com/asmtp/asmtp/internal/account"
-	"github.com/asmtp/asmtp/internal/message"
+	mailmessage "github.com/asmtp/asmtp/internal/message"
 )
 
 // Data implements smtp.Session: it takes a mail. Only when the account has it on disk the
@@ -79,7 +79,7 @@ func (s *smtpSession) refused(err error) *smtpReply {
 	if e, ok := errors.AsType[*account.SizeError](err); ok {
 		return tooLarge(e.Limit)
 	}
-	if e, ok := errors.AsType[*message.HeaderError](err); ok {
+	if e, ok := errors.AsType[*mailmessage.HeaderError](err); ok {
 		return reply(554, smtp.EnhancedCode{5, 6, 0}, "the mail cannot be sent: %v", e)
 	}
 	if errors.Is(err, account.ErrNoRecipient) {
