@@ -193,7 +193,7 @@ func dropMail(ctx context.Context, tx *sql.Tx, mail int64) error {
 	if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM places WHERE mail = ?", mail).Scan(&needed); err != nil || needed > 0 {
 		return err
 	}
-	for _, query := range []string{"DELETE FROM search WHERE rowid = ?", "DELETE FROM unindexed WHERE mail = ?"} {
+	for _, query := range []string{"DELETE FROM search WHERE rowid = ?", "DELETE FROM unindexed WHERE mail = ?", "DELETE FROM shown WHERE mail = ?"} {
 		if _, err := tx.ExecContext(ctx, query, mail); err != nil {
 			return err
 		}

@@ -64,6 +64,7 @@ ALTER TABLE outgoing ADD COLUMN orcpt TEXT NOT NULL DEFAULT '';
 ALTER TABLE outgoing ADD COLUMN sealing BLOB NOT NULL DEFAULT x'';
 ALTER TABLE nodes ADD COLUMN small INTEGER NOT NULL DEFAULT 0;
 UPDATE nodes SET small = number;
+CREATE INDEX outgoing_mail ON outgoing (mail);
 ` + mailboxSchema,
 }
 

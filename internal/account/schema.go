@@ -83,6 +83,7 @@ CREATE TABLE outgoing (
   UNIQUE (mail_id, recipient)
 );
 CREATE INDEX outgoing_due ON outgoing (state, next);
+CREATE INDEX outgoing_mail ON outgoing (mail);
 -- The parts as sealed last; of a mail that is settled, or large, the ids only.
 CREATE TABLE outparts (
   outgoing INTEGER NOT NULL REFERENCES outgoing (n) ON DELETE CASCADE, idx INTEGER NOT NULL,
@@ -136,6 +137,8 @@ CREATE TABLE folders (
   uid_validity INTEGER NOT NULL, uid_next INTEGER NOT NULL DEFAULT 1, forgotten INTEGER NOT NULL DEFAULT 0,
   last_given INTEGER NOT NULL DEFAULT 0 -- when it got its latest UID, in seconds
 );
+-- Mails without a place: what of them is not needed any more is looked for often.
+CREATE INDEX mails_placeless ON mails (deleted) WHERE deleted = 1;
 -- Names, also of folders that are there no more.
 CREATE TABLE subscriptions (name TEXT PRIMARY KEY) WITHOUT ROWID;
 -- Where mails are. id and size are those of the mail; changed: see changes.go.
