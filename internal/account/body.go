@@ -131,7 +131,7 @@ func (s *stager) finish() (*staged, error) {
 		return nil, err
 	}
 	m.size = s.size
-	m.head = bytes.Clone(s.head.Bytes()[:headerLength(s.head.Bytes(), false)])
+	m.head = bytes.Clone(s.head.Bytes()[:message.HeaderLength(s.head.Bytes(), false)])
 	return m, nil
 }
 
@@ -141,7 +141,7 @@ func (s *stager) small() (*staged, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &staged{size: s.size, head: raw[:headerLength(raw, true)], view: view, body: raw}
+	m := &staged{size: s.size, head: raw[:message.HeaderLength(raw, true)], view: view, body: raw}
 	if c, ok := envelope.Compress(raw); ok {
 		m.body, m.flags = c, envelope.FlagCompressed
 	}

@@ -206,6 +206,10 @@ func TestAppendKeepsEveryByte(t *testing.T) {
 			}
 		})
 	}
+	m, err := a.OpenPlace(t.Context(), in.ID, file(t, a, in, "text, no field\r\n\r\nbody"))
+	if err != nil || len(m.Header()) != 0 {
+		t.Errorf("a message that begins with text has the header %q, %v", m.Header(), err)
+	}
 	if _, err := a.Append(t.Context(), account.Filing{Folder: in.ID}, io.LimitReader(zeros{}, 51<<20)); !errors.As(err, new(*account.SizeError)) {
 		t.Errorf("51 MiB give %v", err)
 	}

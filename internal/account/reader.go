@@ -1,7 +1,6 @@
 package account
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -9,57 +8,38 @@ import (
 	"io"
 
 	"github.com/asmtp/asmtp/envelope"
+	"github.com/asmtp/asmtp/internal/message"
 )
 
 const (
 	// readBatch and readBytes bound what ReadPlaces holds at a time.
 	readBatch = 256
 	readBytes = 1 << 20
-	// maxShownHeader is the largest header that is told apart from the body. What begins
-	// with more is a message without one.
-	maxShownHeader = 256 << 10
+	// enoughHeader is how much of a message tells where its header ends, however long that
+	// is: more than what a header may have, see message.HeaderLength.
+	enoughHeader = 256<<10 + 1
 )
-
-// headerLength returns how many bytes of a message are its header, with the empty line
-// that ends it. A message in which no line is empty within maxShownHeader bytes is header
-// as a whole if whole is set, that is if nothing follows, else it has none.
-func headerLength(b []byte, whole bool) int {
-	for at := 0; at < len(b) && at < maxShownHeader; {
-		end := bytes.IndexByte(b[at:], '\n')
-		if end < 0 {
-			break
-		}
-		line := b[at : at+end]
-		at += end + 1
-		if len(line) == 0 || len(line) == 1 && line[0] == '\r' {
-			return at
-		}
-	}
-	if whole && len(b) <= maxShownHeader {
-		return len(b)
-	}
-	return 0
-}
 
 // stored is what is needed to read a mail.
 type stored struct {
 	mail  int64
 	flags uint8
+	count int   // pieces of the body
 	size  int64 // of the message as carried
 	skip  int64 // how much of it the header replaces
 	shown []byte
 }
 
-const storedColumns = "m.n, m.flags, m.size, coalesce(s.skip, 0), s.header"
+const storedColumns = "m.n, m.flags, m.count, m.size, coalesce(s.skip, 0), s.header"
 
-const storedFrom = " FROM places p JOIN mails m ON m.n = p.mail LEFT JOIN shown s ON s.mail = p.mail "
-
-func (s *stored) fields() []any { return []any{&s.mail, &s.flags, &s.size, &s.skip, &s.shown} }
+func (s *stored) fields() []any {
+	return []any{&s.mail, &s.flags, &s.count, &s.size, &s.skip, &s.shown}
+}
 
 // present returns a message as it is presented, of the message as carried.
 func (s *stored) present(raw []byte) (header, whole []byte) {
 	if len(s.shown) == 0 {
-		return raw[:headerLength(raw, true)], raw
+		return raw[:message.HeaderLength(raw, true)], raw
 	}
 	whole = make([]byte, 0, len(s.shown)+len(raw))
 	whole = append(append(whole, s.shown...), raw[min(s.skip, int64(len(raw))):]...)
@@ -163,7 +143,7 @@ func (a *Account) open(ctx context.Context, folder int64, r *readRow, bodies boo
 // OpenPlace opens a message for reading in pieces.
 func (a *Account) OpenPlace(ctx context.Context, folder int64, uid uint32) (*MessageReader, error) {
 	m := &MessageReader{a: a}
-	err := a.db.QueryRowContext(ctx, "SELECT p.size, "+storedColumns+storedFrom+"WHERE p.folder = ? AND p.uid = ?", folder, uid).
+	err := a.db.QueryRowContext(ctx, "SELECT p.size, "+storedColumns+" FROM places p JOIN mails m ON m.n = p.mail LEFT JOIN shown s ON s.mail = m.n WHERE p.folder = ? AND p.uid = ?", folder, uid).
 		Scan(append([]any{&m.size}, m.stored.fields()...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("message %d: %w", uid, ErrNotFound)
@@ -209,7 +189,6 @@ type MessageReader struct {
 	size int64
 	at   int64 // of the presented message
 
-	body   *bodyReader
 	raw    io.Reader // the message as carried; nil before it is needed
 	rawAt  int64
 	closer io.Closer // of the decompressor, if there is one
@@ -228,11 +207,11 @@ func (m *MessageReader) findHeader() error {
 			return err
 		}
 		whole := int64(n) == m.stored.size
-		if l := headerLength(head[:n], whole); l > 0 || whole || len(head) > maxShownHeader {
+		if l := message.HeaderLength(head[:n], whole); l > 0 || whole || n == enoughHeader {
 			m.shown, m.skip = head[:l:l], int64(l)
 			return nil
 		}
-		head = make([]byte, min(m.stored.size, maxShownHeader+1))
+		head = make([]byte, min(m.stored.size, enoughHeader))
 	}
 }
 
@@ -276,10 +255,9 @@ func (m *MessageReader) SkipTo(offset int64) error {
 func (m *MessageReader) seekRaw(to int64) error {
 	if m.raw == nil || to < m.rawAt {
 		m.Close()
-		m.body = &bodyReader{a: m.a, mail: m.mail}
-		m.raw, m.rawAt = m.body, 0
+		m.raw, m.rawAt = &bodyReader{a: m.a, mail: m.mail, count: m.count}, 0
 		if m.flags&envelope.FlagCompressed != 0 {
-			dec, err := envelope.NewDecompressor(m.body, m.stored.size)
+			dec, err := envelope.NewDecompressor(m.raw, m.stored.size)
 			if err != nil {
 				return err
 			}
@@ -299,38 +277,31 @@ func (m *MessageReader) Close() error {
 	if m.closer != nil {
 		m.closer.Close()
 	}
-	m.raw, m.body, m.closer = nil, nil, nil
+	m.raw, m.closer = nil, nil
 	return nil
 }
 
 // bodyReader reads the body of a mail as its parts carry it, a part at a time.
 type bodyReader struct {
-	a    *Account
-	mail int64
-	next int
-	left []byte
+	a     *Account
+	mail  int64
+	count int
+	next  int
+	left  []byte
 }
 
 // Read reads on in the body.
-func (b *bodyReader) Read(p []byte) (int, error) {
+func (b *bodyReader) Read(p []byte) (n int, err error) {
 	for len(b.left) == 0 {
-		var count int
-		err := b.a.db.QueryRow("SELECT count FROM mails WHERE n = ?", b.mail).Scan(&count)
-		if err == nil && b.next >= count {
+		if b.next == b.count {
 			return 0, io.EOF
 		}
-		if err == nil {
-			err = b.a.db.QueryRow("SELECT data FROM body WHERE mail = ? AND idx = ?", b.mail, b.next).Scan(&b.left)
-		}
-		if errors.Is(err, sql.ErrNoRows) {
-			return 0, fmt.Errorf("the mail was removed: %w", ErrNotFound)
-		}
-		if err != nil {
-			return 0, fmt.Errorf("database: %w", err)
+		if b.left, err = pieceOf(context.Background(), b.a.db, b.mail, b.next); err != nil {
+			return 0, err
 		}
 		b.next++
 	}
-	n := copy(p, b.left)
+	n = copy(p, b.left)
 	b.left = b.left[n:]
 	return n, nil
 }
