@@ -42,7 +42,8 @@ type due struct {
 	expires passport.Time
 	end     time.Time
 	tries   int
-	offered bool // a node may have all of it
+	offered bool  // a node may have all of it
+	with    *pair // what its envelopes are sealed with; set by prepare
 }
 
 // large reports whether the mail has a call of its own, beside those of small mail.
@@ -144,6 +145,7 @@ func (a *Account) prepare(ctx context.Context, d *due) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	d.with = with
 	soon := passport.TimeOf(a.now().Add(resealBefore))
 	if bytes.Equal(d.sealed, with.key()) && (d.expires > soon || a.expires(ctx, a.db, d.end) <= d.expires) {
 		return true, nil

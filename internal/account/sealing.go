@@ -168,7 +168,6 @@ type envelopes struct {
 	d       *due
 	c       carrying
 	s       sealing
-	with    *pair
 	expires passport.Time
 	index   map[envelope.ID]int
 }
@@ -192,23 +191,8 @@ func (a *Account) envelopesOf(ctx context.Context, d *due, ids []envelope.ID) (*
 	if e.c, err = carryingOf(ctx, a.db, d.mail); err != nil {
 		return nil, err
 	}
-	own, err := a.self(ctx, a.db)
-	if err != nil {
-		return nil, err
-	}
-	peers, err := a.peers(ctx, a.db)
-	if err != nil {
-		return nil, err
-	}
-	p := peers[d.to]
-	if p == nil || p.waiting() != "" {
-		return nil, errSettled // the next round knows what to do
-	}
-	if e.with, err = a.outPair(ctx, own, p); err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(e.with.key(), sealed) {
-		return nil, errSettled
+	if !bytes.Equal(d.with.key(), sealed) {
+		return nil, errSettled // sealed anew meanwhile: the next round knows what to do
 	}
 	return e, nil
 }
@@ -223,7 +207,7 @@ func (e *envelopes) envelope(ctx context.Context, id envelope.ID) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := e.s.seal(&e.c, i, piece, e.with, e.expires)
+	sealed, err := e.s.seal(&e.c, i, piece, e.d.with, e.expires)
 	if err != nil {
 		return nil, err
 	}
