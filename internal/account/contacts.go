@@ -131,11 +131,11 @@ func (a *Account) Contact(ctx context.Context, who string) (Contact, error) {
 }
 
 func (a *Account) findContact(ctx context.Context, q querier, who string) (*peer, error) {
-	peers, err := a.peers(ctx, q)
+	dir, err := a.directory(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	p, err := newDirectory(a.ID(), a.name, peers).find(who)
+	p, err := dir.find(who)
 	if err != nil {
 		return nil, err
 	}

@@ -293,7 +293,7 @@ func (a *Account) RenameFolder(ctx context.Context, from, to string) error {
 			if err != nil {
 				return err
 			}
-			_, _, err = a.movePlaces(ctx, tx, f.ID, into.ID, nil)
+			_, _, err = a.transfer(ctx, tx, f.ID, into.ID, nil, true)
 			return err
 		}
 		if strings.HasPrefix(to, from+separator) {

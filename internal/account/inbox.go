@@ -35,7 +35,7 @@ func (a *Account) Sent(ctx context.Context, o InboxOptions) ([]Summary, error) {
 }
 
 func (a *Account) list(ctx context.Context, special string, o InboxOptions) ([]Summary, error) {
-	dir, err := a.directory(ctx)
+	dir, err := a.directory(ctx, a.db)
 	if err != nil {
 		return nil, err
 	}
@@ -49,8 +49,13 @@ func (a *Account) list(ctx context.Context, special string, o InboxOptions) ([]S
 		if len(words) == 0 {
 			return nil, nil
 		}
-		if found, err = a.searchWords(ctx, dir, folder, words); err != nil {
+		places, err := a.search(ctx, folder, words, false)
+		if err != nil {
 			return nil, err
+		}
+		found = make(map[int64]bool, len(places))
+		for _, p := range places {
+			found[p.mail] = true
 		}
 	}
 	where := "FROM places p JOIN mails m ON m.n = p.mail WHERE p.folder = ?"
@@ -80,8 +85,8 @@ func searchWords(text string) []string {
 }
 
 // directory returns who is known.
-func (a *Account) directory(ctx context.Context) (*directory, error) {
-	peers, err := a.peers(ctx, a.db)
+func (a *Account) directory(ctx context.Context, q querier) (*directory, error) {
+	peers, err := a.peers(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +208,7 @@ func (a *Account) Mail(ctx context.Context, id MailID) (*Mail, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := a.directory(ctx)
+	dir, err := a.directory(ctx, a.db)
 	if err != nil {
 		return nil, err
 	}
@@ -330,7 +335,7 @@ func dropBodies(ctx context.Context, tx *sql.Tx) error {
 // Reply returns a draft that answers a mail: to its sender, with the subject and the
 // references set.
 func (a *Account) Reply(ctx context.Context, id MailID) (Draft, error) {
-	dir, err := a.directory(ctx)
+	dir, err := a.directory(ctx, a.db)
 	if err != nil {
 		return Draft{}, err
 	}

@@ -59,31 +59,45 @@ const jumpAfter = time.Minute
 
 // putPlace puts a mail into a folder, as the newest there, and returns its UID.
 func (a *Account) putPlace(ctx context.Context, tx *sql.Tx, folder int64, p placed) (uint32, error) {
+	uids, err := a.putPlaces(ctx, tx, folder, []placed{p})
+	if err != nil {
+		return 0, err
+	}
+	return uids[0], nil
+}
+
+// putPlaces puts mails into a folder, in their order, and returns their UIDs.
+func (a *Account) putPlaces(ctx context.Context, tx *sql.Tx, folder int64, list []placed) ([]uint32, error) {
 	var next, validity, last int64
 	err := tx.QueryRowContext(ctx, "SELECT uid_next, uid_validity, last_given FROM folders WHERE n = ?", folder).Scan(&next, &validity, &last)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, folderGone(folder)
+		return nil, folderGone(folder)
 	}
-	if err != nil {
-		return 0, err
+	if err != nil || len(list) == 0 {
+		return nil, err
 	}
 	now := a.now().Unix()
 	if last > 0 && now-last > int64(jumpAfter/time.Second) {
 		next = max(next, min(now-validity, 1<<31))
 	}
-	if next >= 1<<32-1 {
-		return 0, &FolderError{Name: fmt.Sprint(folder), Reason: "it had so many messages that no UID is left; move them to a new folder"}
+	if next+int64(len(list)) > 1<<32-1 {
+		return nil, &FolderError{Name: fmt.Sprint(folder), Reason: "it had so many messages that no UID is left; move them to a new folder"}
 	}
 	change, err := nextChange(ctx, tx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	if _, err := tx.ExecContext(ctx, "UPDATE folders SET uid_next = ?, last_given = ? WHERE n = ?", next+1, max(now, 1), folder); err != nil {
-		return 0, err
+	uids := make([]uint32, len(list))
+	for i, p := range list {
+		_, err = tx.ExecContext(ctx, "INSERT INTO places (folder, uid, mail, id, flags, keywords, date, size, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			folder, next, p.mail, p.id[:], p.flags, joinKeywords(p.keywords), p.date, p.size, change)
+		if err != nil {
+			return nil, err
+		}
+		uids[i], next = uint32(next), next+1
 	}
-	_, err = tx.ExecContext(ctx, "INSERT INTO places (folder, uid, mail, id, flags, keywords, date, size, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		folder, next, p.mail, p.id[:], p.flags, joinKeywords(p.keywords), p.date, p.size, change)
-	return uint32(next), err
+	_, err = tx.ExecContext(ctx, "UPDATE folders SET uid_next = ?, last_given = ? WHERE n = ?", next, max(now, 1), folder)
+	return uids, err
 }
 
 // specialFolder returns the folder with a use; INBOX for none.
@@ -268,45 +282,33 @@ func (a *Account) noteRead(ctx context.Context, tx *sql.Tx, mail int64) error {
 // those that were there, and in the same order those of the copies.
 func (a *Account) CopyPlaces(ctx context.Context, from, to int64, uids []uint32) (src, dst []uint32, err error) {
 	err = a.write(ctx, func(tx *sql.Tx) error {
-		src, dst, err = a.copyPlaces(ctx, tx, from, to, uids)
+		src, dst, err = a.transfer(ctx, tx, from, to, uids, false)
 		return err
 	})
 	return src, dst, err
-}
-
-func (a *Account) copyPlaces(ctx context.Context, tx *sql.Tx, from, to int64, uids []uint32) (src, dst []uint32, err error) {
-	list, err := a.selectPlaces(ctx, tx, from, uids)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, p := range list {
-		uid, err := a.putPlace(ctx, tx, to, p)
-		if err != nil {
-			return nil, nil, err
-		}
-		src, dst = append(src, p.uid), append(dst, uid)
-	}
-	return src, dst, nil
 }
 
 // MovePlaces is CopyPlaces and the removal of what was copied, at once.
 func (a *Account) MovePlaces(ctx context.Context, from, to int64, uids []uint32) (src, dst []uint32, err error) {
 	err = a.write(ctx, func(tx *sql.Tx) error {
-		src, dst, err = a.movePlaces(ctx, tx, from, to, uids)
+		src, dst, err = a.transfer(ctx, tx, from, to, uids, true)
 		return err
 	})
 	return src, dst, err
 }
 
-func (a *Account) movePlaces(ctx context.Context, tx *sql.Tx, from, to int64, uids []uint32) (src, dst []uint32, err error) {
+func (a *Account) transfer(ctx context.Context, tx *sql.Tx, from, to int64, uids []uint32, move bool) (src, dst []uint32, err error) {
 	list, err := a.selectPlaces(ctx, tx, from, uids)
 	if err != nil {
 		return nil, nil, err
 	}
-	if src, dst, err = a.copyPlaces(ctx, tx, from, to, uids); err != nil {
-		return nil, nil, err
+	for _, p := range list {
+		src = append(src, p.uid)
 	}
-	return src, dst, a.removePlaces(ctx, tx, from, list)
+	if dst, err = a.putPlaces(ctx, tx, to, list); err == nil && move {
+		err = a.removePlaces(ctx, tx, from, list)
+	}
+	return src, dst, err
 }
 
 // Expunge removes those of the messages (nil: of all) that are marked as deleted, and
@@ -331,11 +333,10 @@ func (a *Account) Expunge(ctx context.Context, folder int64, uids []uint32) (gon
 
 // CheckRecipient reports whether mail can be sent to an address, as Send would.
 func (a *Account) CheckRecipient(ctx context.Context, address string) error {
-	peers, err := a.peers(ctx, a.db)
-	if err != nil {
-		return err
+	dir, err := a.directory(ctx, a.db)
+	if err == nil {
+		_, err = dir.find(address)
 	}
-	_, err = newDirectory(a.ID(), a.name, peers).find(address)
 	return err
 }
 

@@ -62,11 +62,10 @@ func (a *Account) outgoing(ctx context.Context, where string, args ...any) ([]Ou
 	if err := a.age(ctx, false); err != nil {
 		return nil, err
 	}
-	peers, err := a.peers(ctx, a.db)
+	dir, err := a.directory(ctx, a.db)
 	if err != nil {
 		return nil, err
 	}
-	dir := newDirectory(a.ID(), a.name, peers)
 	var out []Outgoing
 	err = each(ctx, a.db, `SELECT o.mail_id, o.recipient, m.subject, m.size, o.state, o.held, o.since, o.reason, o.created, o.next
 		FROM outgoing o JOIN mails m ON m.n = o.mail WHERE `+where+` ORDER BY o.n`, args, func(rows *sql.Rows) error {

@@ -51,6 +51,7 @@ type opened struct {
 type opener struct {
 	a        *Account
 	peers    map[passport.ID]*peer
+	dir      *directory // of peers
 	own      *passport.Passport
 	version  []byte // of what was loaded, see metaPeers
 	pairs    []*pair
@@ -71,7 +72,7 @@ func (a *Account) newOpener(ctx context.Context) (*opener, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &opener{a: a, own: own, peers: peers, version: version, byHandle: make(map[envelope.Handle]*pair)}
+	o := &opener{a: a, own: own, peers: peers, dir: newDirectory(a.ID(), a.name, peers), version: version, byHandle: make(map[envelope.Handle]*pair)}
 	if o.pairs, err = a.pairs(ctx, own, peers); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"mime"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -105,7 +106,7 @@ func (a *Account) indexPending(ctx context.Context) error {
 		if err != nil || len(list) == 0 {
 			return err
 		}
-		dir, err := a.directory(ctx)
+		dir, err := a.directory(ctx, a.db)
 		if err != nil {
 			return err
 		}
@@ -197,13 +198,32 @@ type TextQuery struct {
 // SearchFolder returns the UIDs of the messages of a folder in which a text stands,
 // ascending. Of long texts the first 256 KiB are searched.
 func (a *Account) SearchFolder(ctx context.Context, folder int64, q TextQuery) ([]uint32, error) {
+	found, err := a.search(ctx, folder, []string{q.Text}, q.BodyOnly)
+	if err != nil {
+		return nil, err
+	}
+	var uids []uint32
+	for _, p := range found {
+		uids = append(uids, p.uid)
+	}
+	return uids, nil
+}
+
+// search returns the places of a folder, by UID, in whose mails all of the texts stand.
+func (a *Account) search(ctx context.Context, folder int64, wanted []string, bodyOnly bool) ([]placed, error) {
 	if err := a.indexPending(ctx); err != nil {
 		return nil, err
 	}
-	folded := fold(q.Text)
 	query, args := "SELECT p.uid, p.mail FROM places p WHERE p.folder = ?", []any{folder}
-	if match := trigrams(folded); match != "" {
-		query, args = query+" AND p.mail IN (SELECT rowid FROM search WHERE search MATCH ?)", append(args, match)
+	var folded []string
+	for _, w := range wanted {
+		if w = fold(w); w == "" {
+			continue // it stands everywhere
+		}
+		folded = append(folded, w)
+		if match := trigrams(w); match != "" {
+			query, args = query+" AND p.mail IN (SELECT rowid FROM search WHERE search MATCH ?)", append(args, match)
+		}
 	}
 	var list []placed
 	err := each(ctx, a.db, query+" ORDER BY p.uid", args, func(rows *sql.Rows) error {
@@ -212,69 +232,24 @@ func (a *Account) SearchFolder(ctx context.Context, folder int64, q TextQuery) (
 		list = append(list, p)
 		return err
 	})
+	if err != nil || len(folded) == 0 {
+		return list, err
+	}
+	dir, err := a.directory(ctx, a.db)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := a.directory(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var uids []uint32
+	var found []placed
 	for _, p := range list {
-		if folded != "" {
-			t, err := a.mailTexts(ctx, dir, p.mail)
-			if errors.Is(err, ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			if !t.has(folded, q.BodyOnly) {
-				continue
-			}
-		}
-		uids = append(uids, p.uid)
-	}
-	return uids, nil
-}
-
-// searchWords returns the mails of a list in which all words stand.
-func (a *Account) searchWords(ctx context.Context, dir *directory, folder int64, words []string) (map[int64]bool, error) {
-	if err := a.indexPending(ctx); err != nil {
-		return nil, err
-	}
-	query, args := "SELECT p.mail FROM places p WHERE p.folder = ?", []any{folder}
-	for i, w := range words {
-		words[i] = fold(w)
-		if match := trigrams(words[i]); match != "" {
-			query, args = query+" AND p.mail IN (SELECT rowid FROM search WHERE search MATCH ?)", append(args, match)
-		}
-	}
-	var list []int64
-	err := each(ctx, a.db, query, args, func(rows *sql.Rows) error {
-		var n int64
-		err := rows.Scan(&n)
-		list = append(list, n)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	found := make(map[int64]bool)
-	for _, n := range list {
-		t, err := a.mailTexts(ctx, dir, n)
+		t, err := a.mailTexts(ctx, dir, p.mail)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		all := true
-		for _, w := range words {
-			all = all && t.has(w, false)
-		}
-		if all {
-			found[n] = true
+		if !slices.ContainsFunc(folded, func(w string) bool { return !t.has(w, bodyOnly) }) {
+			found = append(found, p)
 		}
 	}
 	return found, nil

@@ -50,7 +50,7 @@ func (a *Account) Send(ctx context.Context, d Draft) ([]Outgoing, error) {
 	if d.Lifetime < MinLifetime || d.Lifetime > MaxLifetime {
 		return nil, fmt.Errorf("%v: %w", d.Lifetime, ErrLifetime)
 	}
-	dir, err := a.directory(ctx)
+	dir, err := a.directory(ctx, a.db)
 	if err != nil {
 		return nil, err
 	}
