@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -139,6 +140,28 @@ func hog(t *testing.T, path string) {
 	f.Sync()
 }
 
+// atRest waits until no memtable is being written out any more. What another program may
+// not take meanwhile, see space.go.
+func atRest(t *testing.T, dir string) {
+	t.Helper()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.After(30 * time.Second); ; {
+		memtables, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(memtables) == 1 {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			t.Fatalf("memtables that are not written out: %v", memtables)
+		}
+	}
+}
+
 // TestFullDiskIsRefusedAndSurvived: a disk that the store fills itself, and one that another
 // program fills under it, end no process and lose nothing; what is removed makes room, and
 // writing goes on by itself. A write into a mapped file on a full disk would be SIGBUS,
@@ -168,6 +191,7 @@ func fillDisk(t *testing.T, mib int64, classes int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	atRest(t, dir)
 	space, _ := s.Space()
 	t.Logf("full with %d envelopes, %d MiB, free %+v", u.Total().Sum().Count, u.Total().Sum().Bytes>>20, space)
 	if u.Total().Sum().Bytes < mib<<20/6 {
@@ -213,9 +237,8 @@ func fillDisk(t *testing.T, mib int64, classes int) {
 	f.refused.Store(0)
 	f.fill(3, classes, func(o envelope.Outcome, err error) bool { return o.Full == envelope.FullDisk || err != nil })
 	t.Logf("%d more after expiry", len(f.stored)-before)
-	// How much depends on which log files could be rewritten in the room that was left.
-	if len(f.stored)-before < 1 {
-		t.Error("no room for a single envelope after half of them ended")
+	if _, err := os.Stat(filepath.Join(dir, "ballast")); err != nil && len(f.stored)-before < 100 { // it comes first
+		t.Errorf("only %d more envelopes after half of them ended, and no ballast", len(f.stored)-before)
 	}
 	f.check()
 	if err := os.Remove(foreign); err != nil {
