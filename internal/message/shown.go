@@ -2,9 +2,10 @@ package message
 
 import (
 	"bytes"
-	"encoding/hex"
 	"strings"
 	"time"
+
+	"github.com/asmtp/asmtp/passport"
 )
 
 // Arrival is what is known of a message besides what it says of itself.
@@ -120,7 +121,7 @@ func (a *Arrival) appendFrom(out []byte, fields []field, n *notes) []byte {
 			claimed = append(claimed, shorten(oneLine(f.text()), maxClaimed))
 		}
 	}
-	return append(append(append(out, claimedField+": "...), cutBytes(strings.Join(claimed, ", "), maxClaimed)...), '\r', '\n')
+	return append(append(append(out, claimedField+": "...), shortenBytes(strings.Join(claimed, ", "), maxClaimed)...), '\r', '\n')
 }
 
 // shown returns an address as the reader is shown it.
@@ -133,19 +134,12 @@ func (a *Arrival) shown(was Address) (Address, error) {
 		return now, nil
 	}
 	local, d, found := strings.Cut(was.Addr, "@")
-	if (!found || strings.EqualFold(d, domain)) && !isID(local) {
-		now.Addr = local + "@" + noDomain
+	if !found || strings.EqualFold(d, domain) {
+		if _, err := passport.ParseID(local); err != nil {
+			now.Addr = local + "@" + noDomain
+		}
 	}
 	return now, nil
-}
-
-// isID reports whether a local part is the id of a passport: 32 hex digits.
-func isID(local string) bool {
-	if len(local) != 32 {
-		return false
-	}
-	_, err := hex.DecodeString(local)
-	return err == nil
 }
 
 // appendKept appends a field that stays as it is, but see disarm.
@@ -225,14 +219,6 @@ func (s *SentBy) appendBcc(out []byte, hidden map[string]bool) []byte {
 		out, sep = appendAddress(append(out, sep...), a), ",\r\n "
 	}
 	return append(out, '\r', '\n')
-}
-
-// cutBytes returns the beginning of s that has at most n bytes, whole characters.
-func cutBytes(s string, n int) string {
-	if len(s) > n {
-		s = strings.ToValidUTF8(s[:n], "")
-	}
-	return s
 }
 
 // grouped reports whether a group was begun.
