@@ -280,16 +280,23 @@ func gossipUntil(t *testing.T, m *testMesh, send func(), done func() bool) {
 	m.bell.until(t, "the sender of bad gossip is dropped", done)
 }
 
-// A neighbour that offers what it then does not send holds nobody up for longer than
-// the timeout: the envelope comes from another one.
-func TestOfferThatIsNotKept(t *testing.T) {
-	m := newMesh(t)
-	a, b, evil := m.node("a", false), m.node("b", true), m.node("evil", false)
+// impatient makes a mesh of a and evil, both connected with b, which waits half a second for
+// an answer.
+func impatient(t *testing.T) (m *testMesh, a, b, evil *node) {
+	m = newMesh(t)
+	a, b, evil = m.node("a", false), m.node("b", true), m.node("evil", false)
 	b.stop()
 	b.limit = 500 * time.Millisecond
 	b.start(true)
 	m.connect(a, b)
 	m.connect(evil, b)
+	return m, a, b, evil
+}
+
+// A neighbour that offers what it then does not send holds nobody up for longer than
+// the timeout: the envelope comes from another one.
+func TestOfferThatIsNotKept(t *testing.T) {
+	m, a, b, evil := impatient(t)
 	all := mail(t, 3, 1)
 	s, err := evil.OpenStream(t.Context(), b.key.Public(), p2p.CustodyProtocol)
 	if err != nil {
@@ -343,13 +350,7 @@ func TestRefusedEnvelopeCostsNothing(t *testing.T) {
 // A neighbour that offers an envelope again and again, on all streams that it may have,
 // and never sends it, does not keep it away from others.
 func TestStallerKeepsNothingAway(t *testing.T) {
-	m := newMesh(t)
-	a, b, evil := m.node("a", false), m.node("b", true), m.node("evil", false)
-	b.stop()
-	b.limit = 500 * time.Millisecond
-	b.start(true)
-	m.connect(a, b)
-	m.connect(evil, b)
+	_, a, b, evil := impatient(t)
 	all := mail(t, 3, 1)
 	id := all[0].ID()
 	ctx, stop := context.WithCancel(t.Context())

@@ -14,13 +14,7 @@ import (
 // never was a member, and not a member any more when its certificate has ended.
 func TestOnlyCertifiedMembersCount(t *testing.T) {
 	t.Parallel()
-	offset := make(chan time.Duration, 1)
-	offset <- 0
-	now := func() time.Time {
-		d := <-offset
-		offset <- d
-		return time.Now().Add(d)
-	}
+	now, setAhead := settable()
 	a := nodetest.Start(t, nil)
 	line := a.Invite()
 	b := nodetest.Start(t, func(o *node.Options) { o.Now = now; o.Join = line })
@@ -37,8 +31,7 @@ func TestOnlyCertifiedMembersCount(t *testing.T) {
 		}
 	}
 	count(1, "of a member, the node itself and a stranger")
-	<-offset
-	offset <- 91 * 24 * time.Hour
+	setAhead(91 * 24 * time.Hour)
 	if passport.TimeOf(now()) < e.Expires {
 		t.Fatal("the clock was not set")
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -280,22 +281,21 @@ func TestPortInUse(t *testing.T) {
 	}
 }
 
+// settable is a clock that can be set ahead.
+func settable() (now func() time.Time, setAhead func(time.Duration)) {
+	var ahead atomic.Int64
+	return func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }, func(d time.Duration) { ahead.Store(int64(d)) }
+}
+
 // Certificates that end soon are renewed by the founder's node, for all members.
 func TestCertificatesAreRenewed(t *testing.T) {
 	t.Parallel()
-	offset := make(chan time.Duration, 1)
-	offset <- 0
-	now := func() time.Time {
-		d := <-offset
-		offset <- d
-		return time.Now().Add(d)
-	}
+	now, setAhead := settable()
 	a := nodetest.Start(t, func(o *node.Options) { o.Now = now })
 	line := a.Invite()
 	b := nodetest.Start(t, func(o *node.Options) { o.Now = now; o.Join = line })
 	b.Await("b is in", func(s *control.Status) bool { return s.Members == 2 })
-	<-offset
-	offset <- 70 * 24 * time.Hour
+	setAhead(70 * 24 * time.Hour)
 	a.Restart() // renews at start, and every hour
 	b.Restart()
 	deadline := time.After(nodetest.Patience)
