@@ -206,8 +206,12 @@ func (n *neighbour) distrust(failed []check) error {
 	n.h.counting.Lock()
 	defer n.h.counting.Unlock()
 	for _, c := range failed {
-		n.h.doubts.add(n.key, c.id, c.ends, c.counts)
-		if c.counts {
+		counts, err := n.h.holds(n.key, c.id) // it may have said so while it was asked
+		if err != nil {
+			return err
+		}
+		n.h.doubts.add(n.key, c.id, c.ends, counts)
+		if counts {
 			counted = append(counted, c.id)
 		}
 	}

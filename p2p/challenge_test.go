@@ -31,7 +31,7 @@ func TestForgottenCustodyIsFoundOut(t *testing.T) {
 	b.forgets.Store(true)
 	m.connect(a, b)
 	m.connect(a, c)
-	all := mail(t, 0, 12)
+	all := farApart(t, 0, 12)
 	a.submit(all)
 	m.bell.until(t, "b is caught with all", func() bool { return a.Doubted(b.key.Public()) == len(all) })
 	a.heldBy("only c counts", all, 1)

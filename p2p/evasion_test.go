@@ -13,8 +13,9 @@ import (
 	"github.com/asmtp/asmtp/p2p"
 )
 
-// claiming has a node say that it stores all that it is offered; to a challenge it answers
-// what prove returns, or ends the stream if that is nothing.
+// claiming has a node say that it stores all that it is offered, and that it lacks all that
+// it is asked for; to a challenge it answers what prove returns, or ends the stream if that
+// is nothing.
 func (n *node) claiming(offered func(ids []byte), prove func(questions []byte) []byte) {
 	n.Handle(p2p.CustodyProtocol, func(s network.Stream) {
 		for {
@@ -35,6 +36,10 @@ func (n *node) claiming(offered func(ids []byte), prove func(questions []byte) [
 					return
 				}
 				err = p2p.WriteMessage(s, 7, answer)
+			case 5:
+				for ids := body[2:]; len(ids) > 0 && err == nil; ids = ids[32:] {
+					err = p2p.WriteMessage(s, 4, ids[:32])
+				}
 			}
 			if err != nil {
 				return
@@ -99,7 +104,7 @@ func TestProofsOfOthersDoNotCount(t *testing.T) {
 			m.connect(a, evil)
 			m.connect(a, c)
 			m.connect(evil, c)
-			all := mail(t, 3, 6)
+			all := farApart(t, 3, 6)
 			a.submit(all)
 			m.bell.until(t, "evil is caught with all", func() bool { return a.Doubted(evil.key.Public()) == len(all) })
 			m.bell.until(t, "c alone counts", func() bool {
@@ -142,14 +147,15 @@ func TestFailedProofsShowNothing(t *testing.T) {
 		}
 		return u16(n, proofs)
 	})
-	own, foreign := mail(t, 3, 6), mail(t, 3, 6)
+	all := farApart(t, 3, 12)
+	own, foreign := all[:6], all[6:]
 	a.submit(own)
 	a.keep(foreign)
 	m.connect(a, evil)
 	m.bell.until(t, "all that it failed for is offered again", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		for _, e := range slices.Concat(own, foreign) {
+		for _, e := range all {
 			if !again[e.ID()] {
 				return false
 			}

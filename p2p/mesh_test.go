@@ -3,10 +3,12 @@ package p2p_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -297,6 +299,29 @@ func mail(t *testing.T, class, n int) (all []*envelope.Envelope) {
 		all = append(all, parsed)
 	}
 	return all
+}
+
+// farApart is mail whose ids are far enough apart for all of them to be met soon by who
+// looks behind random places.
+func farApart(t *testing.T, class, n int) []*envelope.Envelope {
+	t.Helper()
+	for {
+		all := mail(t, class, n)
+		var places []int
+		for _, e := range all {
+			id := e.ID()
+			places = append(places, int(binary.BigEndian.Uint16(id[:])))
+		}
+		slices.Sort(places)
+		last, near := places[n-1]-1<<16, false
+		for _, p := range places {
+			near = near || p-last < 1<<16/(10*n)
+			last = p
+		}
+		if !near {
+			return all
+		}
+	}
 }
 
 // submit puts envelopes as an own user of n does.

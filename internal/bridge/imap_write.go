@@ -142,16 +142,20 @@ func (c *imapConn) Close() error {
 // bye says goodbye and closes: at once if the connection waits for a command, otherwise
 // when the command that runs is done, or after a second.
 func (c *imapConn) bye(why string) {
-	if c.trySend("* BYE " + why + "\r\n") {
-		c.Conn.Close()
-		return
+	defer c.Conn.Close()
+	defer c.cancel()
+	again := time.NewTicker(10 * time.Millisecond) // somebody may hold the lock just now
+	defer again.Stop()
+	limit := time.After(time.Second)
+	for !c.trySend("* BYE " + why + "\r\n") {
+		select {
+		case <-c.ctx.Done(): // wait has said it
+			return
+		case <-limit:
+			return
+		case <-again.C:
+		}
 	}
-	select {
-	case <-c.ctx.Done(): // wait has said it
-	case <-time.After(time.Second):
-	}
-	c.cancel()
-	c.Conn.Close()
 }
 
 // wait says that Read waits for the network, or that it does not any more.
@@ -167,7 +171,7 @@ func (c *imapConn) wait(on bool) {
 // trySend ends the writing with what was written and text, if the connection waits for a
 // command; otherwise wait will do it.
 func (c *imapConn) trySend(text string) bool {
-	if !c.wmu.TryLock() { // something is being sent to a program that does not read
+	if !c.wmu.TryLock() { // something is being sent, maybe to a program that does not read
 		return false
 	}
 	defer c.wmu.Unlock()

@@ -58,8 +58,12 @@ func (r *run) narrow(ctx context.Context) error {
 
 // makeMesh starts the founder, has it invite, and lets the others join through proxies.
 func (r *run) makeMesh(ctx context.Context) error {
+	// All are there before the first proxy listens: proxies look up whose a connection is.
 	for i := range r.Nodes {
-		if err := r.makeNode(i); err != nil {
+		r.nodes = append(r.nodes, r.newNode(i))
+	}
+	for i, n := range r.nodes {
+		if err := n.place(i); err != nil {
 			return err
 		}
 	}
@@ -88,11 +92,15 @@ func (r *run) makeMesh(ctx context.Context) error {
 	return r.narrow(ctx)
 }
 
-// makeNode gives a node its place, its addresses and its clock.
-func (r *run) makeNode(i int) (err error) {
-	n := &node{r: r, name: fmt.Sprintf("n%d", i+1)}
-	n.data, n.logFile = filepath.Join(r.dir, n.name), filepath.Join(r.dir, n.name+".log")
-	r.nodes = append(r.nodes, n)
+// newNode gives a node its name and its files.
+func (r *run) newNode(i int) *node {
+	name := fmt.Sprintf("n%d", i+1)
+	return &node{r: r, name: name, data: filepath.Join(r.dir, name), logFile: filepath.Join(r.dir, name+".log")}
+}
+
+// place gives a node its addresses, its clock and maybe a small disk.
+func (n *node) place(i int) (err error) {
+	r := n.r
 	if err := r.clocks.set(n.name, 0); err != nil {
 		return err
 	}
