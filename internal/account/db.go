@@ -14,7 +14,6 @@ import (
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/driver"
 	"github.com/ncruces/go-sqlite3/ext/fts5"
-	_ "github.com/ncruces/go-sqlite3/vfs/adiantum" // encrypts the database
 )
 
 // openDB opens the database, and makes it if create is set. Transactions begin with
@@ -36,7 +35,7 @@ func openDB(ctx context.Context, dir string, key [32]byte, create bool) (*sql.DB
 	pragmas := "PRAGMA hexkey='" + hex.EncodeToString(key[:]) + `';
 		PRAGMA busy_timeout=60000; PRAGMA temp_store=memory; PRAGMA journal_mode=wal;
 		PRAGMA synchronous=` + synchronous + `; PRAGMA foreign_keys=on; PRAGMA secure_delete=fast`
-	db, err := driver.Open(fileURI(path)+"?vfs=adiantum&mode="+mode+"&_txlock=immediate", func(c *sqlite3.Conn) error {
+	db, err := driver.Open(fileURI(path)+"?vfs="+vfsName+"&mode="+mode+"&_txlock=immediate", func(c *sqlite3.Conn) error {
 		if err := c.Exec(pragmas); err != nil {
 			return hideKey(err)
 		}
@@ -72,6 +71,9 @@ func fileURI(path string) string {
 
 // hideKey takes the statement, which holds the key, out of an error.
 func hideKey(err error) error {
+	if errors.Is(err, sqlite3.CANTOPEN) {
+		return errors.New("open the database: it cannot be opened; if an earlier build was killed, its -wal file is to be settled by running any command of that build")
+	}
 	if e, ok := errors.AsType[*sqlite3.Error](err); ok {
 		if e.Code() == sqlite3.NOTADB {
 			return fmt.Errorf("open the database: it is broken or of another account")
