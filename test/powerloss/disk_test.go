@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/asmtp/asmtp/test/powerloss/load"
 )
 
 // patience bounds every wait of a test.
@@ -125,8 +127,10 @@ const (
 	shutdownNoLogOut = 2
 )
 
-// cut takes the power from the disk: from now on nothing reaches it.
-func (d *disk) cut() {
+// cut takes the power from the disk: from now on nothing reaches it. It returns when it
+// began: the call takes some milliseconds, in which programs run on and are told that their
+// writes are safe, as none are that has no power.
+func (d *disk) cut() (began int64) {
 	d.t.Helper()
 	dir, err := os.Open(d.root)
 	if err != nil {
@@ -134,9 +138,11 @@ func (d *disk) cut() {
 	}
 	defer dir.Close()
 	flag := uint32(shutdownNoLogOut)
+	began = load.Clock()
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), ext4IocShutdown, uintptr(unsafe.Pointer(&flag))); errno != 0 {
 		d.t.Fatalf("EXT4_IOC_SHUTDOWN: %v", errno)
 	}
+	return began
 }
 
 // restart mounts what the disk holds. No process may use the old file system any more.

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -133,6 +134,23 @@ func (p *process) kill() (lines []string) {
 	}
 	<-p.ended
 	return lines
+}
+
+// printedBefore returns the lines of the writer that it printed before a time, without
+// their times.
+func printedBefore(t *testing.T, at int64, lines []string) (kept []string) {
+	t.Helper()
+	for _, line := range lines {
+		when, text, ok := strings.Cut(line, " ")
+		n, err := strconv.ParseInt(when, 10, 64)
+		if !ok || err != nil {
+			t.Fatalf("line without a time: %q", line)
+		}
+		if n < at {
+			kept = append(kept, text)
+		}
+	}
+	return kept
 }
 
 // first waits for the first line.

@@ -64,8 +64,8 @@ func storeRuns(t *testing.T, k kind, n int, promises *int) (lost []losses) {
 		args := []string{"-dir", s.dir, "-seed", fmt.Sprint(run), "-expires", fmt.Sprint(uint32(s.expires)), "store"}
 		p := startProcess(t, path, args...)
 		lines := waitToCut(t, r, p, k)
-		d.cut()
-		lines = append(lines, p.kill()...)
+		began := d.cut()
+		lines = printedBefore(t, began, append(lines, p.kill()...))
 		d.restart()
 		*promises += s.promised(t, run, lines)
 		l := s.check()

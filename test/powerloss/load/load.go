@@ -3,6 +3,8 @@
 package load
 
 import (
+	"time"
+
 	"github.com/asmtp/asmtp/envelope"
 	"github.com/asmtp/asmtp/internal/store/storetest"
 	"github.com/asmtp/asmtp/noise"
@@ -68,3 +70,6 @@ func User(writer int) passport.ID { return passport.ID{0: byte(writer % 4), 15: 
 
 // Device is the key of a writer, as a user's device or as a peer.
 func Device(writer int) noise.PublicKey { return noise.PublicKey{0: byte(writer), 31: 1} }
+
+// Clock returns the time in nanoseconds, to compare between processes of one machine.
+func Clock() int64 { return time.Now().UnixNano() }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"sync"
+
+	"github.com/asmtp/asmtp/test/powerloss/load"
 )
 
 func main() {
@@ -36,9 +38,9 @@ func run() error {
 var printing sync.Mutex
 
 // promised prints a line at once, so that what was printed before the power went is
-// what was promised before.
+// what was promised before. The line begins with when that was.
 func promised(format string, args ...any) {
 	printing.Lock()
 	defer printing.Unlock()
-	fmt.Printf(format+"\n", args...)
+	fmt.Printf("%d "+format+"\n", append([]any{load.Clock()}, args...)...)
 }
