@@ -353,14 +353,16 @@ func (a *Account) Reply(ctx context.Context, id MailID) (Draft, error) {
 	return d, nil
 }
 
-// notice puts the report of a failure or a delay (RFC 3464) into the inbox.
+// notice puts a report of what became of a mail (RFC 3464) into the inbox, unless whoever
+// sent it wanted none (RFC 3461, section 4.1: NOTIFY=NEVER).
 func (a *Account) notice(ctx context.Context, tx *sql.Tx, out int64, f message.Failure) error {
 	f.To, f.Date = message.Address{Name: a.name, Addr: idAddress(a.ID())}, a.now()
 	var to passport.ID
 	var created int64
-	err := tx.QueryRowContext(ctx, "SELECT o.recipient, o.created, m.subject, m.message_id FROM outgoing o JOIN mails m ON m.n = o.mail WHERE o.n = ?", out).
-		Scan(into{to[:]}, &created, &f.Subject, &f.OrigID)
-	if err != nil {
+	var wanted message.Notify
+	err := tx.QueryRowContext(ctx, "SELECT o.recipient, o.created, o.notify, o.envid, o.orcpt, m.subject, m.message_id FROM outgoing o JOIN mails m ON m.n = o.mail WHERE o.n = ?", out).
+		Scan(into{to[:]}, &created, &wanted, &f.EnvID, &f.ORCPT, &f.Subject, &f.OrigID)
+	if err != nil || wanted == message.NotifyNever {
 		return err
 	}
 	var name string

@@ -252,9 +252,13 @@ func (a *Account) takeReceipt(ctx context.Context, tx *sql.Tx, from *peer, r env
 	}
 	switch r.Code {
 	case envelope.ReceiptStored:
-		_, err = a.advance(ctx, tx, out, Delivered, "receipt of the recipient's device")
-	case envelope.ReceiptRead:
-		_, err = a.advance(ctx, tx, out, Read, "opened by the recipient")
+		if _, err = a.advance(ctx, tx, out, Delivered, "receipt of the recipient's device"); err == nil {
+			err = a.tellDelivered(ctx, tx, out)
+		}
+	case envelope.ReceiptRead: // the receipt of its delivery may have been lost
+		if _, err = a.advance(ctx, tx, out, Read, "opened by the recipient"); err == nil {
+			err = a.tellDelivered(ctx, tx, out)
+		}
 	case envelope.ReceiptRefused:
 		const why = "the recipient's device does not take it: it is too large or broken"
 		var moved bool
@@ -263,6 +267,19 @@ func (a *Account) takeReceipt(ctx context.Context, tx *sql.Tx, from *peer, r env
 		}
 	}
 	return err
+}
+
+// tellDelivered gives, once, the notice of a mail's delivery if it was asked for.
+func (a *Account) tellDelivered(ctx context.Context, tx *sql.Tx, out int64) error {
+	r, err := tx.ExecContext(ctx, "UPDATE outgoing SET notify = notify - ?1 WHERE n = ?2 AND notify & ?1 AND state IN (?3, ?4)",
+		message.NotifySuccess, out, Delivered, Read)
+	if err != nil {
+		return fmt.Errorf("notice of delivery: %w", err)
+	}
+	if n, err := r.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	return a.notice(ctx, tx, out, message.Failure{Action: "delivered", Status: "2.0.0", Reason: "the recipient's device has it on disk"})
 }
 
 // takeMail stores a part of a mail and, if it was the last that was missing, the mail.
