@@ -155,14 +155,15 @@ func uidList(uids []uint32) string {
 	return string(b)
 }
 
-// selectPlaces returns those places of a folder that are there, by UID; nil: all.
+// selectPlaces returns those places of a folder that are there, by UID; nil: all. A folder
+// that is gone is [ErrNotFound].
 func (a *Account) selectPlaces(ctx context.Context, q querier, folder int64, uids []uint32) ([]placed, error) {
 	query, args := "SELECT p.uid, p.mail, p.id, p.flags, p.keywords, p.date, p.size FROM places p WHERE p.folder = ?", []any{folder}
 	if uids != nil {
 		query, args = query+" AND p.uid IN (SELECT value FROM json_each(?))", append(args, uidList(uids))
 	}
 	var list []placed
-	return list, each(ctx, q, query+" ORDER BY p.uid", args, func(rows *sql.Rows) error {
+	err := each(ctx, q, query+" ORDER BY p.uid", args, func(rows *sql.Rows) error {
 		var p placed
 		var keywords string
 		err := rows.Scan(&p.uid, &p.mail, into{p.id[:]}, &p.flags, &keywords, &p.date, &p.size)
@@ -170,6 +171,14 @@ func (a *Account) selectPlaces(ctx context.Context, q querier, folder int64, uid
 		list = append(list, p)
 		return err
 	})
+	if err != nil || len(list) > 0 {
+		return list, err
+	}
+	var n int64
+	if err = q.QueryRowContext(ctx, "SELECT n FROM folders WHERE n = ?", folder).Scan(&n); errors.Is(err, sql.ErrNoRows) {
+		err = folderGone(folder)
+	}
+	return nil, err
 }
 
 // removePlaces removes places. Mails that are in no folder any more go with them.

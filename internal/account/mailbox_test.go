@@ -421,3 +421,25 @@ func TestPresentedHeader(t *testing.T) {
 		}
 	}
 }
+
+// What is asked of a folder that another program deleted is an error, not done.
+func TestGoneFolderIsAnError(t *testing.T) {
+	_, a, _ := pair(t, new(clock))
+	ctx := t.Context()
+	f, err := a.CreateFolder(ctx, "Short")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.DeleteFolder(ctx, "Short"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.ChangeFlags(ctx, f.ID, []uint32{1}, account.AddFlags, account.FlagSeen, nil); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("flags: %v", err)
+	}
+	if _, err := a.Expunge(ctx, f.ID, nil); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("expunge: %v", err)
+	}
+	if _, _, err := a.MovePlaces(ctx, f.ID, folder(t, a, "Trash").ID, nil); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("move: %v", err)
+	}
+}
