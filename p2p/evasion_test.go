@@ -99,7 +99,7 @@ func TestProofsOfOthersDoNotCount(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := newMesh(t)
 			a, c := m.node("a", false, fast), m.node("c", true)
-			evil := m.node("evil", true)
+			evil := m.node("evil", false)
 			evil.claiming(nil, func(questions []byte) []byte { return prove(evil, a, c, questions) })
 			m.connect(a, evil)
 			m.connect(a, c)

@@ -78,7 +78,7 @@ func TestStrangerGetsNoAnswer(t *testing.T) {
 // A member that talks nonsense where the exchange of statements is due is closed.
 func TestGarbageInsteadOfTheExchange(t *testing.T) {
 	m := newMesh(t)
-	a, b := m.node("a", true), m.node("b", true)
+	a, b := m.node("a", false), m.node("b", true)
 	m.connect(a, b)
 	key, err := noise.GenerateKey(nil)
 	if err != nil {

@@ -346,7 +346,7 @@ func (n *node) giving(bytes map[envelope.ID][]byte, asked *atomic.Int64) {
 // told so and stays connected, and it is not fetched again within an hour.
 func TestEnvelopesThatNobodyKeeps(t *testing.T) {
 	m := newMesh(t)
-	b, evil := m.node("b", true), m.node("evil", true)
+	b, evil := m.node("b", false), m.node("evil", true)
 	all := bad(t)
 	bytes, asked := map[envelope.ID][]byte{}, new(atomic.Int64)
 	for _, e := range all {

@@ -1,6 +1,8 @@
 package account
 
 import (
+	"bytes"
+	"encoding/binary"
 	"io"
 
 	"github.com/ncruces/go-sqlite3"
@@ -43,7 +45,8 @@ func (v *walVFS) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File,
 // Of the log (https://sqlite.org/fileformat2.html#walformat). The page size is SQLite's
 // default, which openDB does not change.
 const (
-	walBlock       = 4096 // of adiantum, and a page
+	walMagic       = 0x377f0682 // the last bit says how checksums count
+	walBlock       = 4096       // of adiantum, and a page
 	walHeader      = 32
 	walFrameHeader = 24
 	walFrame       = walFrameHeader + walBlock
@@ -121,12 +124,15 @@ func (w *walFile) Size() (int64, error) {
 }
 
 // unaligned reports whether the log was written without this layout, by a build that had
-// it not: then the header of a frame follows that of the log in its block. Taken for one
-// of these it would be empty, and what was committed in it lost.
+// it not: then a frame with the salts of its header follows that in its block. Taken for one
+// of these it would be empty, and what was committed in it lost. What is neither, a block
+// that a power failure left half written, is no header to SQLite either: it goes on with an
+// empty log, since what was committed in one is on the disk as its header is.
 func (w *walFile) unaligned() bool {
 	var b [walHeader + walFrameHeader]byte
 	if n, err := w.File.ReadAt(b[:], 0); err != nil || n < len(b) {
 		return false
 	}
-	return [walFrameHeader]byte(b[walHeader:]) != [walFrameHeader]byte{}
+	magic, salts, frameSalts := binary.BigEndian.Uint32(b[:]), b[16:24], b[walHeader+8:walHeader+16]
+	return magic&^1 == walMagic && bytes.Equal(salts, frameSalts)
 }

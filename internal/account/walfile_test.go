@@ -183,3 +183,22 @@ func TestLogOfOtherLayoutIsRefused(t *testing.T) {
 		t.Fatalf("opened with %v", err)
 	}
 }
+
+// A log whose header never came to the disk when the power failed, though its length did, is
+// an empty one: nothing that was in it was promised.
+func TestLogOfZeroesIsEmpty(t *testing.T) {
+	ctx := context.Background()
+	path := filepath.Join(t.TempDir(), databaseFile)
+	first := walDB(t, path, vfsName)
+	if _, err := first.ExecContext(ctx, "CREATE TABLE t (v); INSERT INTO t VALUES (1); PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		t.Fatal(err)
+	}
+	first.(io.Closer).Close()
+	if err := os.WriteFile(path+"-wal", make([]byte, 3*walBlock), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := walDB(t, path, vfsName).QueryRowContext(ctx, "SELECT count(*) FROM t").Scan(&n); err != nil || n != 1 {
+		t.Fatalf("%d rows, %v", n, err)
+	}
+}

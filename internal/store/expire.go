@@ -251,6 +251,9 @@ func (s *Store) collect(ctx context.Context, file int64, full bool) (freed bool,
 	}
 	moved := file - int64(garbage*float64(file)) // at most, from each
 	ahead := &write{alone: func() error {
+		if !s.disk.toCollect(moved) {
+			return ErrDiskFull
+		}
 		_, err := s.vlog.ahead(moved + batchAhead)
 		return err
 	}}

@@ -17,7 +17,7 @@ func allocate(f *os.File, from, size int64) error {
 // aheadStep is how much of a log is allocated at a time. batchAhead is what must be there
 // before a transaction: its bytes, and what Badger adds to each record.
 const (
-	aheadStep  = 2 * batchAhead
+	aheadStep  = 2 * mib
 	batchAhead = maxBatchBytes + 1*mib
 )
 

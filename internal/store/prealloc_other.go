@@ -10,7 +10,7 @@ import (
 // allocate is possible on Linux only; elsewhere the margin of the free space must do.
 func allocate(*os.File, int64, int64) error { return errors.ErrUnsupported }
 
-const batchAhead = 0
+const aheadStep, batchAhead = 0, 0
 
 type logFiles struct {
 	dir, name string

@@ -21,8 +21,8 @@ import (
 //
 // Another program may take all the rest at any moment. Against that the two logs are
 // allocated ahead (prealloc_linux.go), so that what makes room can be written for a while;
-// and when a memtable has to be written out for it, and there is no room, a ballast file is
-// given up. It is not given up earlier: the other program would take that too.
+// and when a memtable has to be written out for it, or garbage moved, and there is no room, a
+// ballast file is given up. It is not given up earlier: the other program would take that too.
 //
 // What remains is a program that takes the whole reserve while tables are being rewritten,
 // which lasts a second if it keeps the disk busy too. Then the process ends as by a power
@@ -161,14 +161,28 @@ func (d *disk) check() room {
 
 // toFlush says whether there is room to write a memtable out. If not it gives up the
 // ballast.
-func (d *disk) toFlush() bool {
+func (d *disk) toFlush() bool { return d.toMake(flushRoom) >= flushRoom/2 }
+
+// toCollect says whether there is room to collect a file of the value log of which so much
+// may have to be moved, while memtables are written out. If not it gives up the ballast.
+func (d *disk) toCollect(moved int64) bool {
+	want := moved + batchAhead + aheadStep + flushRoom/2
+	return d.toMake(want) >= want
+}
+
+// toMake returns what is free for making room, after giving up the ballast if that is less
+// than is wanted.
+func (d *disk) toMake(want int64) int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	free, err := d.free()
-	if err == nil && free < flushRoom {
+	if err != nil {
+		return 0
+	}
+	if free < want {
 		free = d.giveUp(free)
 	}
-	return err == nil && free >= flushRoom/2
+	return free
 }
 
 // giveUp gives up the ballast and returns what is free then.
@@ -242,16 +256,23 @@ func (s *Store) room() room {
 }
 
 // roomToEnd says whether what makes room can be written: while the memtable and its log,
-// which is allocated, are not full, no more blocks are needed.
+// which is allocated, are not full, no more blocks are needed. Nothing is written where
+// nothing is allocated, for what is free now may be taken by a memtable that is being
+// written out.
 func (s *Store) roomToEnd() bool {
+	if s.walAhead() && !s.wal.off && s.memtable < memTableSize*5/8 {
+		return true
+	}
+	return s.disk.toFlush() && s.walAhead()
+}
+
+// walAhead allocates what small records need of the memtable's log, if that can be done.
+func (s *Store) walAhead() bool {
 	turned, err := s.wal.ahead(mib)
 	if turned {
 		s.memtable = 0
 	}
-	if err == nil && !s.wal.off && s.memtable < memTableSize*5/8 {
-		return true
-	}
-	return s.disk.toFlush()
+	return err == nil
 }
 
 func (s *Store) measureTree() { s.disk.measure(s.db) }
