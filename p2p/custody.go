@@ -41,6 +41,9 @@ func (n *neighbour) offerOn(ctx context.Context, t timed) error {
 			return err
 		}
 		if err := n.offerBatch(ctx, t, batch); err != nil {
+			if t.replaced() {
+				n.offers.add(batch...)
+			}
 			return err
 		}
 	}

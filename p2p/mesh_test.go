@@ -507,3 +507,23 @@ func TestStatementsSpread(t *testing.T) {
 		return ok
 	})
 }
+
+// Two nodes that dial each other at once have two connections, of which one is replaced
+// while an offer is on its way. It is made again, and not only found by the next session.
+func TestOffersOutliveAConnection(t *testing.T) {
+	for range 4 {
+		m := newMesh(t)
+		rare := func(n *node) { n.every = time.Hour }
+		a, b := m.node("a", true, rare), m.node("b", true, rare)
+		a.knows(b)
+		b.knows(a)
+		m.bell.until(t, "a and b are connected", func() bool { return a.connected(b) && b.connected(a) })
+		all := mail(t, 1, 3)
+		a.submit(all)
+		m.bell.until(t, "a knows that b stores all", func() bool {
+			return !slices.ContainsFunc(all, func(e *envelope.Envelope) bool { return a.store.Custody(e.ID()) != 1 })
+		})
+		a.stop()
+		b.stop()
+	}
+}

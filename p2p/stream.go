@@ -32,6 +32,13 @@ type timed struct {
 	end   time.Time     // of all; zero: none
 }
 
+// replaced reports whether the connection of the stream is no more. If the neighbour is still
+// one, it has another: nobody is to blame for what was on its way.
+func (t timed) replaced() bool {
+	s, ok := t.s.(network.Stream)
+	return ok && s.Conn().IsClosed()
+}
+
 // deadline is when a message that begins now has to be through.
 func (t timed) deadline() time.Time {
 	d := time.Now().Add(t.limit)

@@ -32,7 +32,7 @@ func TestOpenedOnAFullDisk(t *testing.T) {
 	}
 	disk := smallDisk(t, 200)
 	dir, foreign := filepath.Join(disk, "store"), filepath.Join(disk, "foreign")
-	for leave := int64(4); leave <= 30; leave += 4 {
+	for leave := int64(8); leave <= 20; leave += 4 {
 		os.RemoveAll(dir)
 		os.Remove(foreign)
 		if out, err := child(t, dir, -1); err == nil {
