@@ -11,7 +11,7 @@ TAGS = grpcnotrace
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 1m
 
-.PHONY: help build demo test chaos powerloss oracle bench fuzz generate lint release clean
+.PHONY: help build demo test chaos powerloss oracle sequences bench fuzz generate lint release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ oracle: ## reconciliation against go-nostr's negentropy, in a module of its own
 
 powerloss: ## cut the power of stores, accounts and programs; needs root (ASMTP_SEED=n for other moments)
 	$(GO) test -count=1 -v ./test/powerloss/
+
+sequences: ## 10,000 random IMAP command sequences in three sessions against a model (SEED=n repeats a run)
+	ASMTP_IMAP_SEQUENCES=10000 ASMTP_IMAP_SEED='$(SEED)' $(GO) test -count=1 -v -timeout 120m -run '^TestModel$$' ./internal/bridge/
 
 bench: ## the figures that the documentation names, ten rounds each
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./bench/...
