@@ -41,8 +41,9 @@ type Account struct {
 		c chan struct{} // closed at the next change
 	}
 
-	mailFloor int64        // mail up to that size is always taken in
-	completed atomic.Int64 // how many mails were complete since the account was opened
+	mailFloor  int64         // mail up to that size is always taken in
+	completing chan struct{} // holds one element while a large mail is completed
+	completed  atomic.Int64  // how many mails were complete since the account was opened
 
 	cache cache
 }
@@ -150,7 +151,7 @@ func Open(ctx context.Context, dir string, o Options) (*Account, error) {
 
 func newAccount(dir string, o Options) *Account {
 	o.Passphrase = "" // needed for the key file only
-	a := &Account{dir: dir, o: o, log: o.Log, now: o.Now, sending: make(chan struct{}, 1), sendingLarge: make(chan struct{}, 1), mailFloor: defaultMailLimit}
+	a := &Account{dir: dir, o: o, log: o.Log, now: o.Now, sending: make(chan struct{}, 1), sendingLarge: make(chan struct{}, 1), completing: make(chan struct{}, 1), mailFloor: defaultMailLimit}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}

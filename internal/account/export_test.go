@@ -225,3 +225,9 @@ func (a *Account) Write(ctx context.Context, query string, result error) error {
 		return result
 	})
 }
+
+// HoldCompletion keeps large mails from being checked until release is called.
+func (a *Account) HoldCompletion() (release func()) {
+	a.completing <- struct{}{}
+	return func() { <-a.completing }
+}

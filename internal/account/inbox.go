@@ -176,22 +176,18 @@ func (a *Account) row(ctx context.Context, q querier, id MailID) (n int64, err e
 	return n, err
 }
 
-// raw returns the message of a mail.
-func (a *Account) raw(ctx context.Context, id MailID) ([]byte, error) {
+// raw reads the message of a mail as it was carried.
+func (a *Account) raw(ctx context.Context, id MailID) (io.ReadCloser, error) {
 	n, err := a.row(ctx, a.db, id)
 	if err != nil {
 		return nil, err
 	}
-	var flags uint8
-	var size int64
-	if err := a.db.QueryRowContext(ctx, "SELECT flags, size FROM mails WHERE n = ?", n).Scan(&flags, &size); err != nil {
+	var s stored
+	err = a.db.QueryRowContext(ctx, "SELECT "+storedColumns+" FROM mails m LEFT JOIN shown s ON s.mail = m.n WHERE m.n = ?", n).Scan(s.fields()...)
+	if err != nil {
 		return nil, err
 	}
-	body, err := readBody(ctx, a.db, n)
-	if err != nil || flags&envelope.FlagCompressed == 0 {
-		return body, err
-	}
-	return envelope.Decompress(body, size)
+	return s.carried(ctx, a)
 }
 
 func (a *Account) view(ctx context.Context, id MailID) (*message.View, error) {
@@ -199,7 +195,8 @@ func (a *Account) view(ctx context.Context, id MailID) (*message.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return message.Parse(bytes.NewReader(raw))
+	defer raw.Close()
+	return message.Parse(raw)
 }
 
 // Mail opens a received or sent mail. It does not mark it as read.
@@ -235,7 +232,8 @@ func (a *Account) Raw(ctx context.Context, id MailID, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(raw)
+	defer raw.Close()
+	_, err = io.Copy(w, raw)
 	return err
 }
 
@@ -246,7 +244,8 @@ func (a *Account) SaveAttachments(ctx context.Context, id MailID, dir string) ([
 	if err != nil {
 		return nil, err
 	}
-	return message.SaveAttachments(bytes.NewReader(raw), dir)
+	defer raw.Close()
+	return message.SaveAttachments(raw, dir)
 }
 
 // MarkRead sets whether a mail was read. If the account has read receipts on, its

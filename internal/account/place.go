@@ -14,7 +14,8 @@ import (
 // place is where this device stands in the mailbox of a node.
 type place struct {
 	generation uint64
-	number     uint64 // all up to it was read
+	number     uint64 // all up to it was read of the largest size class,
+	small      uint64 // and of the others
 	held       []byte // as kept by holdBack; nil if nothing waits
 }
 
@@ -27,24 +28,33 @@ func heldKey(node noise.PublicKey) string { return "held back " + node.String() 
 func (a *Account) place(ctx context.Context, n Node) (place, error) {
 	var p place
 	var gen []byte
-	var at int64
-	err := a.db.QueryRowContext(ctx, "SELECT generation, number FROM nodes WHERE key = ?", n.Key[:]).Scan(&gen, &at)
+	var at, small int64
+	err := a.db.QueryRowContext(ctx, "SELECT generation, number, small FROM nodes WHERE key = ?", n.Key[:]).Scan(&gen, &at, &small)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && len(gen) != 8 {
 		return p, nil
 	}
 	if err != nil {
 		return p, err
 	}
-	p.generation, p.number = binary.BigEndian.Uint64(gen), uint64(at)
+	p.generation, p.number, p.small = binary.BigEndian.Uint64(gen), uint64(at), uint64(small)
 	if p.held, err = getMeta(ctx, a.db, heldKey(n.Key)); err != nil {
 		return p, err
 	}
 	if len(p.held) != 16 {
 		p.held = nil
 	} else if bytes.HasPrefix(p.held, gen) {
-		p.number = min(p.number, binary.BigEndian.Uint64(p.held[8:])-1)
+		first := binary.BigEndian.Uint64(p.held[8:])
+		p.number, p.small = min(p.number, first-1), min(p.small, first-1)
 	}
 	return p, nil
+}
+
+// moveTo notes up to which numbers a mailbox was read. It never moves back in a generation.
+func moveTo(ctx context.Context, tx *sql.Tx, node noise.PublicKey, generation, large, small uint64) error {
+	gen := binary.BigEndian.AppendUint64(nil, generation)
+	_, err := tx.ExecContext(ctx, `UPDATE nodes SET number = CASE WHEN generation = ?1 THEN max(number, ?2) ELSE ?2 END,
+		small = CASE WHEN generation = ?1 THEN max(small, ?3) ELSE ?3 END, generation = ?1 WHERE key = ?4`, gen, int64(large), int64(small), node[:])
+	return err
 }
 
 // holdBack notes the first of the deliveries that were not taken in.

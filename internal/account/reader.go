@@ -36,6 +36,15 @@ func (s *stored) fields() []any {
 	return []any{&s.mail, &s.flags, &s.count, &s.size, &s.skip, &s.shown}
 }
 
+// carried reads the message as it was carried, in little memory.
+func (s *stored) carried(ctx context.Context, a *Account) (io.ReadCloser, error) {
+	body := &bodyReader{ctx: ctx, a: a, mail: s.mail, count: s.count}
+	if s.flags&envelope.FlagCompressed == 0 {
+		return io.NopCloser(body), nil
+	}
+	return envelope.NewDecompressor(body, s.size)
+}
+
 // present returns a message as it is presented, of the message as carried.
 func (s *stored) present(raw []byte) (header, whole []byte) {
 	if len(s.shown) == 0 {
@@ -189,9 +198,8 @@ type MessageReader struct {
 	size int64
 	at   int64 // of the presented message
 
-	raw    io.Reader // the message as carried; nil before it is needed
-	rawAt  int64
-	closer io.Closer // of the decompressor, if there is one
+	raw   io.ReadCloser // the message as carried; nil before it is needed
+	rawAt int64
 }
 
 // findHeader reads the header of a message that is presented as it is carried.
@@ -255,14 +263,11 @@ func (m *MessageReader) SkipTo(offset int64) error {
 func (m *MessageReader) seekRaw(to int64) error {
 	if m.raw == nil || to < m.rawAt {
 		m.Close()
-		m.raw, m.rawAt = &bodyReader{a: m.a, mail: m.mail, count: m.count}, 0
-		if m.flags&envelope.FlagCompressed != 0 {
-			dec, err := envelope.NewDecompressor(m.raw, m.stored.size)
-			if err != nil {
-				return err
-			}
-			m.raw, m.closer = dec, dec
+		raw, err := m.carried(context.Background(), m.a)
+		if err != nil {
+			return err
 		}
+		m.raw, m.rawAt = raw, 0
 	}
 	n, err := io.CopyN(io.Discard, m.raw, to-m.rawAt)
 	m.rawAt += n
@@ -274,15 +279,16 @@ func (m *MessageReader) seekRaw(to int64) error {
 
 // Close frees what reading needs.
 func (m *MessageReader) Close() error {
-	if m.closer != nil {
-		m.closer.Close()
+	if m.raw != nil {
+		m.raw.Close()
+		m.raw = nil
 	}
-	m.raw, m.closer = nil, nil
 	return nil
 }
 
 // bodyReader reads the body of a mail as its parts carry it, a part at a time.
 type bodyReader struct {
+	ctx   context.Context
 	a     *Account
 	mail  int64
 	count int
@@ -296,7 +302,7 @@ func (b *bodyReader) Read(p []byte) (n int, err error) {
 		if b.next == b.count {
 			return 0, io.EOF
 		}
-		if b.left, err = pieceOf(context.Background(), b.a.db, b.mail, b.next); err != nil {
+		if b.left, err = pieceOf(b.ctx, b.a.db, b.mail, b.next); err != nil {
 			return 0, err
 		}
 		b.next++

@@ -143,9 +143,24 @@ func (o *opener) byTag(e *envelope.Envelope) *pair {
 // taken is what came of a batch of deliveries.
 type taken struct {
 	mails        []Summary
+	whole        []*arrival // large mails of which every part is here now, to be completed
+	parts        map[int64]partial
 	held         []uint64 // deliveries for which there is no room now, see holdBack
 	fetchChains  bool     // somebody sealed with a passport newer than the known one
 	publishChain bool     // somebody does not know the own passport's newest block
+}
+
+// partial is how much of a mail of several parts is here.
+type partial struct{ done, all int64 }
+
+func (t *taken) progress(mail, total int64, have, count int) {
+	if count == 1 {
+		return
+	}
+	if t.parts == nil {
+		t.parts = make(map[int64]partial)
+	}
+	t.parts[mail] = partial{total * int64(have) / int64(count), total}
 }
 
 // take stores a batch of deliveries in one transaction, with the numbers that may then
@@ -180,9 +195,15 @@ func (a *Account) take(ctx context.Context, o *opener, node noise.PublicKey, gen
 		if err := forgetAcks(ctx, tx, node, gen, acked); err != nil {
 			return err
 		}
-		last := int64(batch[len(batch)-1].number)
-		_, err := tx.ExecContext(ctx, `UPDATE nodes SET number = CASE WHEN generation = ?1 THEN max(number, ?2) ELSE ?2 END, generation = ?1 WHERE key = ?3`, gen, last, node[:])
-		return err
+		var large, small uint64
+		for _, d := range batch {
+			if largestClass(d.envelope) {
+				large = max(large, d.number)
+			} else {
+				small = max(small, d.number)
+			}
+		}
+		return moveTo(ctx, tx, node, generation, large, small)
 	})
 	if err != nil {
 		return taken{}, fmt.Errorf("take in mail: %w", err)
@@ -300,7 +321,7 @@ func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened
 		return nil, err
 	}
 	if int64(p.Total) > limit {
-		return nil, a.refuse(ctx, tx, r, 0)
+		return nil, a.refuse(ctx, tx, r.arrival(0))
 	}
 	mail, have, err := a.partialMail(ctx, tx, r, limit)
 	if errors.Is(err, errNoRoom) {
@@ -321,10 +342,15 @@ func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened
 	if _, err := tx.ExecContext(ctx, "UPDATE mails SET have = have + 1, certain = min(certain, ?), received = ? WHERE n = ?", r.certain, millis(a.now()), mail); err != nil {
 		return nil, err
 	}
+	t.progress(mail, int64(p.Total), have+1, int(p.Count))
 	if have+1 < int(p.Count) {
 		return nil, nil
 	}
-	return a.completeMail(ctx, tx, o, r, mail, limit)
+	if p.Count > smallMail {
+		t.whole = append(t.whole, r.arrival(mail))
+		return nil, nil
+	}
+	return a.completeMail(ctx, tx, o.dir, r.arrival(mail), limit)
 }
 
 // errNoRoom says that too many mails of a sender are incomplete.
@@ -340,7 +366,7 @@ func (a *Account) partialMail(ctx context.Context, tx *sql.Tx, r *opened, limit 
 	err = tx.QueryRowContext(ctx, "SELECT n, have, flags, total, count, id IS NOT NULL FROM mails WHERE folder = ? AND sender = ? AND mail_id = ? AND body_hash = ?",
 		inbox, from[:], p.MailID[:], p.BodyHash[:]).Scan(&mail, &have, &first.Flags, &first.Total, &first.Count, &whole)
 	if err == nil && whole { // so old that it is not in the table seen any more
-		return 0, 0, a.answer(ctx, tx, r, envelope.ReceiptStored)
+		return 0, 0, a.answer(ctx, tx, r.arrival(mail), envelope.ReceiptStored)
 	}
 	if err == nil {
 		if err := envelope.Consistent(&first, p); err != nil {
@@ -371,106 +397,27 @@ func (a *Account) partialMail(ctx context.Context, tx *sql.Tx, r *opened, limit 
 // got no part for long give way, since no receipt goes out for them and the sender sends
 // them again; else it is errNoRoom.
 func (a *Account) makeRoom(ctx context.Context, tx *sql.Tx, sender passport.ID, room int64) error {
-	type incomplete struct{ n, total, last int64 }
+	type incomplete struct {
+		n, total, last int64
+		whole          bool // its parts were acknowledged; it is about to be shown
+	}
 	var list []incomplete
 	var size int64
-	err := each(ctx, tx, "SELECT n, total, received FROM mails WHERE folder = ? AND sender = ? AND id IS NULL ORDER BY received, n", []any{inbox, sender[:]}, func(rows *sql.Rows) error {
+	err := each(ctx, tx, "SELECT n, total, received, have = count FROM mails WHERE folder = ? AND sender = ? AND id IS NULL ORDER BY have = count, received, n", []any{inbox, sender[:]}, func(rows *sql.Rows) error {
 		var m incomplete
-		err := rows.Scan(&m.n, &m.total, &m.last)
+		err := rows.Scan(&m.n, &m.total, &m.last, &m.whole)
 		list, size = append(list, m), size+m.total
 		return err
 	})
 	stale := millis(a.now().Add(-staleAfter))
 	for err == nil && (len(list) >= maxIncomplete || size > room) {
-		if list[0].last > stale {
+		if len(list) == 0 || list[0].last > stale || list[0].whole {
 			return errNoRoom
 		}
 		_, err = tx.ExecContext(ctx, "DELETE FROM mails WHERE n = ?", list[0].n)
 		list, size = list[1:], size-list[0].total
 	}
 	return err
-}
-
-// completeMail checks a mail of which every part is there, and makes it one that is
-// shown, answered for, and known from now on.
-func (a *Account) completeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened, mail, limit int64) (*Summary, error) {
-	body, err := readBody(ctx, tx, mail)
-	if err != nil {
-		return nil, err
-	}
-	p := r.part
-	if envelope.HashBody(body) != p.BodyHash || len(body) != int(p.Total) {
-		a.log.Warn("mail dropped: its parts do not make the body they name", "from", r.from.name)
-		_, err := tx.ExecContext(ctx, "DELETE FROM mails WHERE n = ?", mail)
-		return nil, err
-	}
-	raw := body
-	if p.Flags&envelope.FlagCompressed != 0 {
-		if raw, err = envelope.Decompress(body, limit); err != nil {
-			a.log.Warn("mail refused", "from", r.from.name, "error", err)
-			return nil, a.refuse(ctx, tx, r, mail)
-		}
-	}
-	view, err := message.Parse(bytes.NewReader(raw))
-	if err != nil {
-		return nil, err
-	}
-	now := a.now()
-	a.completed.Add(1)
-	id, err := freeID(ctx, tx, p.MailID)
-	if err != nil {
-		return nil, err
-	}
-	_, err = tx.ExecContext(ctx, "UPDATE mails SET id = ?, size = ?, subject = ?, date = ?, attachments = ?, message_id = ?, received = ? WHERE n = ?",
-		id[:], len(raw), view.Subject, dateOf(view, now), len(view.Attachments), view.MessageID, millis(now), mail)
-	if err != nil {
-		return nil, err
-	}
-	if err := toIndex(ctx, tx, mail); err != nil {
-		return nil, err
-	}
-	size, err := a.showArrived(ctx, tx, o, r, mail, id, raw)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.placeArrived(ctx, tx, mail, id, size); err != nil {
-		return nil, err
-	}
-	if err := a.answer(ctx, tx, r, envelope.ReceiptStored); err != nil {
-		return nil, err
-	}
-	return &Summary{ID: id, From: r.from.name, Sender: r.from.id, Certain: r.certain, Subject: view.Subject,
-		Date: fromMillis(dateOf(view, now)), Received: now, Size: int64(len(raw)), Attachments: len(view.Attachments)}, nil
-}
-
-// freeID returns id, or a random one if a mail here has it already: senders choose
-// their ids, and mail to oneself has that of the sent copy.
-func freeID(ctx context.Context, tx *sql.Tx, id MailID) (MailID, error) {
-	var taken int
-	err := tx.QueryRowContext(ctx, "SELECT count(*) FROM mails WHERE id = ?", id[:]).Scan(&taken)
-	if taken > 0 {
-		id = randomID()
-	}
-	return id, err
-}
-
-// refuse drops a mail for good and says so to its sender.
-func (a *Account) refuse(ctx context.Context, tx *sql.Tx, r *opened, mail int64) error {
-	if _, err := tx.ExecContext(ctx, "DELETE FROM mails WHERE n = ?", mail); err != nil {
-		return err
-	}
-	return a.answer(ctx, tx, r, envelope.ReceiptRefused)
-}
-
-// answer notes that a mail is dealt with and queues its receipt.
-func (a *Account) answer(ctx context.Context, tx *sql.Tx, r *opened, code envelope.ReceiptCode) error {
-	p, from := r.part, r.from.id
-	sealing := r.sealing()
-	_, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?)", from[:], p.MailID[:], p.BodyHash[:], code, millis(r.env.Expires.Time().Add(seenFor)), int64(r.env.Expires), sealing[:])
-	if err != nil {
-		return err
-	}
-	return a.queueReceipt(ctx, tx, from, p.MailID, p.BodyHash, code)
 }
 
 func readBody(ctx context.Context, q querier, mail int64) ([]byte, error) {

@@ -38,11 +38,10 @@ func keepShown(ctx context.Context, tx *sql.Tx, mail int64, header []byte, skip 
 }
 
 // showArrived makes and keeps the header of a mail that arrived.
-func (a *Account) showArrived(ctx context.Context, tx *sql.Tx, o *opener, r *opened, mail int64, id MailID, raw []byte) (int64, error) {
-	skip := message.HeaderLength(raw, true)
-	header := message.Arrived(raw[:skip], message.Arrival{
-		From: message.Address{Addr: idAddress(r.from.id)}, Certain: r.certain, Received: a.now(),
-		MessageID: id.String() + "@" + domain, Show: o.dir.asReader,
+func (a *Account) showArrived(ctx context.Context, tx *sql.Tx, dir *directory, m *arrival, id MailID, c *contents) (int64, error) {
+	header := message.Arrived(c.head, message.Arrival{
+		From: message.Address{Addr: idAddress(m.from.id)}, Certain: m.certain, Received: a.now(),
+		MessageID: id.String() + "@" + domain, Show: dir.asReader,
 	})
-	return keepShown(ctx, tx, mail, header, skip, int64(len(raw)))
+	return keepShown(ctx, tx, m.mail, header, len(c.head), c.size)
 }

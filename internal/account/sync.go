@@ -7,17 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/asmtp/asmtp/envelope"
 	"github.com/asmtp/asmtp/internal/clientapi"
 	"github.com/asmtp/asmtp/noise"
 )
 
-// takeBatch and takeBytes bound what is stored in one transaction.
+// takeBatch and takeBytes bound what is stored in one transaction, takeLarge what waits
+// for that of envelopes of the largest class.
 const (
 	takeBatch = 128
-	takeBytes = 8 << 20
+	takeBytes = 1 << 20
+	takeLarge = 16
 )
 
 // Sync sends what is due and takes in what came, with all nodes. It is an error only if
@@ -47,7 +51,7 @@ func (a *Account) Sync(ctx context.Context, o SyncOptions) (SyncResult, error) {
 }
 
 // noteSync keeps that all that was in the mailbox is taken in, or waits for room.
-func (s *session) noteSync(ctx context.Context, w *waiting) error {
+func (s *session) noteSync(ctx context.Context, w *waiting, generation, upTo uint64) error {
 	now := millis(s.a.now())
 	w.caughtUp = true
 	return s.a.write(ctx, func(tx *sql.Tx) error {
@@ -61,6 +65,9 @@ func (s *session) noteSync(ctx context.Context, w *waiting) error {
 		w.acked = nil
 		// A node that was restored does not have those numbers any more.
 		if _, err := tx.ExecContext(ctx, "DELETE FROM acks WHERE node = ? AND generation <> ?", s.node.Key[:], gen); err != nil {
+			return err
+		}
+		if err := moveTo(ctx, tx, s.node.Key, generation, upTo, upTo); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, "UPDATE nodes SET last_sync = ? WHERE key = ?", now, s.node.Key[:]); err != nil {
@@ -86,6 +93,11 @@ func (s *session) receive(ctx context.Context, follow bool, caughtUp func()) err
 	if err := s.acknowledge(ctx); err != nil {
 		return err
 	}
+	whole, err := s.a.completeWaiting(ctx)
+	s.x.tell(whole)
+	if err != nil {
+		return err
+	}
 	for n := 1; ; n++ {
 		err := s.pass(ctx, follow, n < maxPasses, caughtUp)
 		if errors.Is(err, errAgain) {
@@ -105,24 +117,60 @@ func (s *session) pass(ctx context.Context, follow, again bool, caughtUp func())
 	if err != nil {
 		return err
 	}
-	items := make(chan mailboxItem, takeBatch)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer close(items)
-		return s.c.Sync(ctx, at.generation, at.number, follow, func(i clientapi.Item) error {
-			item := mailboxItem{delivery{i.Number, i.Handle, i.Envelope}, i.Generation, i.CaughtUp}
+	in := &intake{small: make(chan mailboxItem, takeBatch), large: make(chan mailboxItem, takeLarge), completed: make(chan struct{}, 1)}
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	in.stop = stop
+	var g errgroup.Group
+	run := func(fn func() error) {
+		g.Go(func() error {
+			err := fn()
+			if err != nil {
+				stop()
+			}
+			return err
+		})
+	}
+	in.complete = func(fn func() error) {
+		in.completing.Add(1)
+		run(func() error {
+			defer in.completing.Done()
+			defer func() {
+				select {
+				case in.completed <- struct{}{}:
+				default:
+				}
+			}()
+			return fn()
+		})
+	}
+	run(func() error {
+		defer close(in.small)
+		defer close(in.large)
+		position := clientapi.Position{Generation: at.generation, Large: at.number, Small: at.small}
+		return s.c.Sync(reading, position, follow, func(i clientapi.Item) error {
+			to := in.small
+			if i.CaughtUp || largestClass(i.Envelope) { // what comes before the word is taken in first
+				to = in.large
+			}
 			select {
-			case items <- item:
+			case to <- mailboxItem{delivery{i.Number, i.Handle, i.Envelope}, i.Generation, i.CaughtUp}:
 				return nil
-			case <-ctx.Done():
-				return ctx.Err()
+			case <-reading.Done():
+				return reading.Err()
 			}
 		})
 	})
-	g.Go(func() error {
-		return s.takeAll(ctx, items, &waiting{from: at.held, again: again, completed: s.a.completed.Load()}, caughtUp)
+	// Not with reading: what came before the connection broke is taken in.
+	run(func() error {
+		return s.takeAll(ctx, in, &waiting{from: at.held, again: again, completed: s.a.completed.Load()}, caughtUp)
 	})
 	return g.Wait()
+}
+
+// largestClass reports whether an envelope is of the class that comes last in every queue.
+func largestClass(e []byte) bool {
+	return len(e) > envelope.HeaderSize+envelope.Sizes[len(envelope.Sizes)-2]
 }
 
 // mailboxItem is a delivery, or the word that all before it was sent.
@@ -132,43 +180,154 @@ type mailboxItem struct {
 	caughtUp   bool
 }
 
+// intake is what came of a mailbox and waits to be stored, small envelopes apart.
+type intake struct {
+	small, large chan mailboxItem
+	complete     func(fn func() error) // runs fn at the same time
+	completing   sync.WaitGroup
+	completed    chan struct{} // gets an element when one that ran has ended
+	stop         func()        // ends the call that fills the channels
+	lost         error         // why nothing can be said to the node any more
+	parts        map[int64]partial
+}
+
+// errCompleted says that nothing came but that a large mail is complete.
+var errCompleted = errors.New("a mail is complete")
+
+// next returns what is to be stored next: small envelopes if there are any, else large
+// ones, or the word that all was sent, with all that came before it. It is empty at the
+// end.
+func (in *intake) next(ctx context.Context) (batch []mailboxItem, err error) {
+	if batch = gather(nil, in.small); len(batch) > 0 {
+		return batch, nil
+	}
+	small, large := in.small, in.large
+	for small != nil || large != nil {
+		select {
+		case item, ok := <-small:
+			if ok {
+				return gather([]mailboxItem{item}, small), nil
+			}
+			small = nil
+		case item, ok := <-large:
+			if !ok {
+				large = nil
+				continue
+			}
+			if item.caughtUp {
+				return append(in.before(), item), nil
+			}
+			return in.gatherLarge(item), nil
+		case <-in.completed:
+			return nil, errCompleted
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return nil, nil
+}
+
+// before returns the small envelopes that came before the word that all was sent: they are
+// in the channel, which holds no more than one batch.
+func (in *intake) before() (batch []mailboxItem) {
+	for {
+		select {
+		case item, ok := <-in.small:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, item)
+		default:
+			return batch
+		}
+	}
+}
+
+// gatherLarge adds to a large envelope those that wait, and the word that all was sent.
+func (in *intake) gatherLarge(first mailboxItem) []mailboxItem {
+	batch := []mailboxItem{first}
+	for size := len(first.envelope); size < takeBytes; {
+		select {
+		case item, ok := <-in.large:
+			if !ok {
+				return batch
+			}
+			if item.caughtUp {
+				return append(append(batch, in.before()...), item)
+			}
+			batch, size = append(batch, item), size+len(item.envelope)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// gather adds to a batch what is there.
+func gather(batch []mailboxItem, from <-chan mailboxItem) []mailboxItem {
+	size := 0
+	for _, item := range batch {
+		size += len(item.envelope)
+	}
+	for len(batch) < takeBatch && size < takeBytes {
+		select {
+		case item, ok := <-from:
+			if !ok {
+				return batch
+			}
+			batch, size = append(batch, item), size+len(item.envelope)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
 // takeAll stores what comes, as much in one transaction as is there, and acknowledges it.
-func (s *session) takeAll(ctx context.Context, items <-chan mailboxItem, w *waiting, done func()) error {
+func (s *session) takeAll(ctx context.Context, in *intake, w *waiting, done func()) error {
 	o, err := s.a.newOpener(ctx)
 	if err != nil {
 		return err
 	}
-	for item := range items {
-		batch, caughtUp := []delivery{}, item.caughtUp
-		size := 0
-		generation := item.generation
-		for more := true; more; {
+	for {
+		items, err := in.next(ctx)
+		if errors.Is(err, errCompleted) {
+			if w.worthAgain(s.a) {
+				return errAgain
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if len(items) == 0 {
+			break
+		}
+		var batch []delivery
+		caughtUp, upTo := false, uint64(0)
+		for _, item := range items {
 			if item.caughtUp {
-				caughtUp = true
+				caughtUp, upTo = true, item.number
 			} else {
-				batch, size = append(batch, item.delivery), size+len(item.envelope)
-			}
-			if len(batch) >= takeBatch || size >= takeBytes {
-				break
-			}
-			select {
-			case item, more = <-items:
-			default:
-				more = false
+				batch = append(batch, item.delivery)
 			}
 		}
 		if len(batch) > 0 {
 			if o, err = o.current(ctx); err != nil {
 				return err
 			}
-			if err := s.takeBatch(ctx, o, generation, batch, w); err != nil {
+			if err := s.takeBatch(ctx, o, items[0].generation, batch, w, in); err != nil {
 				return err
 			}
 		}
 		if caughtUp {
-			if err := s.noteSync(ctx, w); err != nil {
+			in.completing.Wait() // else what is complete would not be there, nor its receipt
+			if err := s.noteSync(ctx, w, items[0].generation, upTo); err != nil {
 				return err
 			}
+		}
+		if in.lost != nil {
+			continue // with what is here already
 		}
 		if w.worthAgain(s.a) {
 			return errAgain
@@ -178,17 +337,44 @@ func (s *session) takeAll(ctx context.Context, items <-chan mailboxItem, w *wait
 			s.progress(Progress{Step: "caught up"})
 		}
 	}
-	return nil
+	in.completing.Wait()
+	if in.lost == nil && w.worthAgain(s.a) {
+		return errAgain
+	}
+	return in.lost
 }
 
-func (s *session) takeBatch(ctx context.Context, o *opener, generation uint64, batch []delivery, w *waiting) error {
+func (s *session) takeBatch(ctx context.Context, o *opener, generation uint64, batch []delivery, w *waiting, in *intake) error {
 	t, err := s.a.take(ctx, o, s.node.Key, generation, batch, w.acked)
 	if err != nil {
 		return err
 	}
 	w.held(t.held)
 	s.x.tell(t.mails)
-	if w.acked = nil; generation == s.generation { // else the numbers mean other deliveries
+	s.received(in, t.parts)
+	for _, m := range t.whole {
+		in.complete(func() error {
+			mail, err := s.a.completeLarge(ctx, o.dir, m)
+			if mail != nil {
+				s.x.tell([]Summary{*mail})
+			}
+			return err
+		})
+	}
+	w.acked = nil
+	if in.lost == nil {
+		if in.lost = s.answer(ctx, generation, batch, t, w); in.lost != nil {
+			w.acked = nil
+			in.stop()
+		}
+	}
+	return nil
+}
+
+// answer tells the node which of a batch is stored here for good, and does what the batch
+// asks for.
+func (s *session) answer(ctx context.Context, generation uint64, batch []delivery, t taken, w *waiting) error {
+	if generation == s.generation { // else the numbers mean other deliveries
 		for _, d := range batch {
 			if !slices.Contains(t.held, d.number) {
 				w.acked = append(w.acked, d.number)
@@ -207,6 +393,24 @@ func (s *session) takeBatch(ctx context.Context, o *opener, generation uint64, b
 		return s.fetchPassports(ctx, false)
 	}
 	return nil
+}
+
+// received tells how much is here of the large mails that come.
+func (s *session) received(in *intake, parts map[int64]partial) {
+	if len(parts) == 0 {
+		return
+	}
+	if in.parts == nil {
+		in.parts = make(map[int64]partial)
+	}
+	for mail, p := range parts {
+		in.parts[mail] = p
+	}
+	var all partial
+	for _, p := range in.parts {
+		all.done, all.all = all.done+p.done, all.all+p.all
+	}
+	s.progress(Progress{Step: "receiving", Done: all.done, All: all.all})
 }
 
 // acknowledge tells the node which deliveries are stored here for good, and was not told.

@@ -42,6 +42,9 @@ type Backend interface {
 	// Deliveries returns those of a user's mailbox with a number greater than after, in
 	// order, at most limit.
 	Deliveries(user passport.ID, after uint64, limit int) ([]envelope.Delivery, error)
+	// DeliveriesOf is Deliveries for those of the largest size class only, or those of
+	// the others. It also returns up to which number there are no more of that kind.
+	DeliveriesOf(user passport.ID, large bool, after uint64, limit int) (list []envelope.Delivery, upTo uint64, err error)
 	// Wait is for new deliveries of a user.
 	Wait(user passport.ID) <-chan struct{}
 	// Acknowledge notes that a device has taken in these numbers; unknown ones are no error.

@@ -142,6 +142,25 @@ func (n *node) Deliveries(_ passport.ID, after uint64, limit int) ([]envelope.De
 	return list, n.fail
 }
 
+func (n *node) DeliveriesOf(_ passport.ID, large bool, after uint64, limit int) (list []envelope.Delivery, upTo uint64, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	upTo = after
+	for _, d := range n.mailbox {
+		if d.Number <= after {
+			continue
+		}
+		if len(list) == limit {
+			break
+		}
+		upTo = d.Number
+		if len(d.Envelope) == envelope.MaxSize == large {
+			list = append(list, d)
+		}
+	}
+	return list, upTo, n.fail
+}
+
 func (n *node) Wait(passport.ID) <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()

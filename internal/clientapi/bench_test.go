@@ -42,7 +42,7 @@ func BenchmarkSync(b *testing.B) {
 	}
 	b.SetBytes(200 * envelope.MaxSize)
 	for b.Loop() {
-		if err := c.Sync(b.Context(), 0, 0, false, func(clientapi.Item) error { return nil }); err != nil {
+		if err := c.Sync(b.Context(), clientapi.Position{}, false, func(clientapi.Item) error { return nil }); err != nil {
 			b.Fatal(err)
 		}
 	}

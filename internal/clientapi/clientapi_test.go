@@ -216,7 +216,7 @@ func TestPassportsArePutAndComeBackWhole(t *testing.T) {
 	c, ctx := r.dial(t, device), t.Context()
 
 	none := func(clientapi.Item) error { return nil }
-	if err := c.Sync(ctx, 0, 0, false, none); !errors.Is(err, clientapi.ErrNoPassport) {
+	if err := c.Sync(ctx, clientapi.Position{}, false, none); !errors.Is(err, clientapi.ErrNoPassport) {
 		t.Errorf("before the passport: got %v, want %v", err, clientapi.ErrNoPassport)
 	}
 	long, other := chainOf(t, device, 70), chainOf(t, newKey(t), 1)
@@ -225,7 +225,7 @@ func TestPassportsArePutAndComeBackWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := c.Sync(ctx, 0, 0, false, none); err != nil {
+	if err := c.Sync(ctx, clientapi.Position{}, false, none); err != nil {
 		t.Errorf("after the passport: %v", err)
 	}
 	var got []clientapi.PassportChange
@@ -291,7 +291,7 @@ func TestMailboxComesInOrderThenCaughtUpThenLive(t *testing.T) {
 	}
 	stop := errors.New("enough")
 	var got []clientapi.Item
-	err := c.Sync(patient(t), 7, 30, true, func(i clientapi.Item) error {
+	err := c.Sync(patient(t), clientapi.Position{Generation: 7, Large: 30, Small: 30}, true, func(i clientapi.Item) error {
 		got = append(got, i)
 		if i.CaughtUp {
 			n.deliver(envelope.Delivery{Number: 50, Envelope: seal(3, 50).Bytes()})
@@ -319,7 +319,7 @@ func TestOtherGenerationStartsAtTheBeginning(t *testing.T) {
 	n, _, c, _ := start(t)
 	n.deliver(envelope.Delivery{Number: 1, Envelope: seal(0, 1).Bytes()})
 	var got []clientapi.Item
-	err := c.Sync(t.Context(), 6, 1000, false, func(i clientapi.Item) error { got = append(got, i); return nil })
+	err := c.Sync(t.Context(), clientapi.Position{Generation: 6, Large: 1000, Small: 1000}, false, func(i clientapi.Item) error { got = append(got, i); return nil })
 	if err != nil || !slices.Equal(numbers(got), []uint64{1, 1}) || got[0].Generation != 7 {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -353,5 +353,45 @@ func TestCustodyIsToldOnceAndWhenItChanges(t *testing.T) {
 	})
 	if err != stop || !slices.Equal(told, []int{0, 3}) {
 		t.Errorf("got %v, %v", told, err)
+	}
+}
+
+// Small envelopes come before those of the largest class, also one that arrives while they
+// are sent; a position of both kinds leaves out what was read, and no more.
+func TestSmallEnvelopesOvertake(t *testing.T) {
+	n, _, c, _ := start(t)
+	for i := range 40 {
+		class := 3
+		if i%10 == 9 {
+			class = i / 10 % 3
+		}
+		n.deliver(envelope.Delivery{Number: uint64(i + 1), Envelope: seal(class, i).Bytes()})
+	}
+	var got []clientapi.Item
+	read := func(at clientapi.Position) []uint64 {
+		got = nil
+		err := c.Sync(patient(t), at, false, func(i clientapi.Item) error {
+			if got = append(got, i); len(got) == 5 && at == (clientapi.Position{}) {
+				n.deliver(envelope.Delivery{Number: 41, Envelope: seal(1, 41).Bytes()})
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return numbers(got)
+	}
+	all := read(clientapi.Position{})
+	if !slices.Equal(all[:4], []uint64{10, 20, 30, 40}) || !got[len(got)-1].CaughtUp {
+		t.Fatalf("read %v", all)
+	}
+	if at := slices.Index(all, 41); at < 4 || at > 30 {
+		t.Errorf("the one that came meanwhile is at %d of %v", at, all)
+	}
+	if sorted := slices.Sorted(slices.Values(all[:len(all)-1])); len(slices.Compact(sorted)) != 41 {
+		t.Errorf("read %v", all)
+	}
+	if part := read(clientapi.Position{Generation: 7, Large: 35, Small: 20}); !slices.Equal(part, []uint64{30, 40, 41, 36, 37, 38, 39, 41}) {
+		t.Errorf("read %v", part)
 	}
 }

@@ -210,14 +210,20 @@ type Item struct {
 	Envelope []byte // encoded; not looked into
 }
 
-// Sync calls fn for each delivery after (generation, after), then once with CaughtUp,
-// then, with follow, for what arrives until ctx is done. In another generation the
-// node starts at 0. An error of fn ends it and is returned. While fn works, no more
-// than gRPC's window is read ahead.
-func (c *Client) Sync(ctx context.Context, generation, after uint64, follow bool, fn func(Item) error) error {
+// Position is where somebody stands in a mailbox: of the largest size class all up to
+// Large was read, and of the others all up to Small.
+type Position struct{ Generation, Large, Small uint64 }
+
+// Sync calls fn for each delivery behind a position, then once with CaughtUp, then, with
+// follow, for what arrives until ctx is done. Deliveries of the largest size class come
+// last and each of both kinds in the order of their numbers; from a node that does
+// not know this all come in that order. In another generation the node starts at 0. An error of fn
+// ends it and is returned. While fn works, no more than gRPC's window is read ahead.
+func (c *Client) Sync(ctx context.Context, at Position, follow bool, fn func(Item) error) error {
 	ctx, p, cancel := c.patient(ctx)
 	defer cancel()
-	stream, err := c.call.Sync(ctx, &nodepb.SyncRequest{Generation: generation, After: after, Follow: follow})
+	stream, err := c.call.Sync(ctx, &nodepb.SyncRequest{Generation: at.Generation, After: min(at.Large, at.Small), Follow: follow,
+		SmallFirst: true, AfterSmall: at.Small, AfterLarge: at.Large})
 	if err != nil {
 		return fmt.Errorf("take in mail: %w", fromStatus(ctx, err))
 	}

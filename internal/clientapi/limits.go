@@ -27,6 +27,7 @@ const (
 	acknowledgeSize = 4096 // numbers of one acknowledgement
 	watchBatch      = 1024 // ids of one message
 	deliveryBatch   = 16   // deliveries read from the store at once, below 1 MiB
+	largeBatch      = 4    // those of the largest size class, before it is looked for smaller ones again
 	passportBatch   = 64   // changes read from the store at once
 
 	maxWatched = 1 << 16 // ids of one WatchCustody

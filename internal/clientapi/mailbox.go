@@ -17,17 +17,20 @@ func (s *Server) Sync(r *nodepb.SyncRequest, out grpc.ServerStreamingServer[node
 	if err != nil {
 		return err
 	}
-	generation, after := s.b.Generation(), r.After
-	if r.Generation != generation {
-		after = 0
+	m := &mailbox{s: s, out: out, user: c.user, generation: s.b.Generation(), after: r.After, smallFirst: r.SmallFirst}
+	if r.SmallFirst {
+		m.after, m.small = r.AfterLarge, r.AfterSmall
+	}
+	if r.Generation != m.generation {
+		m.after, m.small = 0, 0
 	}
 	for first := true; ; first = false {
 		more := s.b.Wait(c.user)
-		if after, err = s.sendDeliveries(out, c.user, generation, after); err != nil {
+		if err := m.send(); err != nil {
 			return err
 		}
 		if first {
-			if err := out.Send(&nodepb.SyncReply{Generation: generation, Number: after, CaughtUp: true}); err != nil {
+			if err := out.Send(&nodepb.SyncReply{Generation: m.generation, Number: m.upTo(), CaughtUp: true}); err != nil {
 				return err
 			}
 		}
@@ -40,28 +43,87 @@ func (s *Server) Sync(r *nodepb.SyncRequest, out grpc.ServerStreamingServer[node
 	}
 }
 
-// sendDeliveries sends all that is in the mailbox after a number, and returns the last one's.
-func (s *Server) sendDeliveries(out grpc.ServerStreamingServer[nodepb.SyncReply], user passport.ID, generation, after uint64) (uint64, error) {
+// mailbox is what a call of Sync sends.
+type mailbox struct {
+	s          *Server
+	out        grpc.ServerStreamingServer[nodepb.SyncReply]
+	user       passport.ID
+	generation uint64
+	after      uint64 // all up to it was sent; with smallFirst, of the largest size class
+	small      uint64 // with smallFirst, all others up to it
+	smallFirst bool
+}
+
+// upTo returns the number up to which everything was sent.
+func (m *mailbox) upTo() uint64 {
+	if m.smallFirst {
+		return min(m.after, m.small)
+	}
+	return m.after
+}
+
+// send sends all that is there.
+func (m *mailbox) send() error {
 	for {
-		batch, err := s.b.Deliveries(user, after, deliveryBatch)
-		if err != nil {
-			return after, err
-		}
-		for _, d := range batch {
-			// The stream's own context does not end when the device is revoked.
-			if err := context.Cause(out.Context()); err != nil {
-				return after, err
+		n, limit := 0, deliveryBatch
+		var err error
+		if !m.smallFirst {
+			var batch []envelope.Delivery
+			if batch, err = m.s.b.Deliveries(m.user, m.after, limit); err != nil {
+				return err
 			}
-			err := out.Send(&nodepb.SyncReply{Generation: generation, Number: d.Number, Handle: d.Handle[:], Envelope: d.Envelope})
-			if err != nil {
-				return after, err
+			if n = len(batch); n > 0 {
+				m.after = batch[n-1].Number
 			}
-			after = d.Number
+			err = m.deliver(batch)
+		} else {
+			if err = m.sendOf(false, &m.small); err != nil {
+				return err
+			}
+			limit = largeBatch
+			n, err = m.batchOf(true, &m.after, limit)
 		}
-		if len(batch) < deliveryBatch {
-			return after, nil
+		if err != nil || n < limit {
+			return err
 		}
 	}
+}
+
+// sendOf sends all of a kind.
+func (m *mailbox) sendOf(large bool, after *uint64) error {
+	for {
+		n, err := m.batchOf(large, after, deliveryBatch)
+		if err != nil || n < deliveryBatch {
+			return err
+		}
+	}
+}
+
+// batchOf sends some of a kind, and returns how many.
+func (m *mailbox) batchOf(large bool, after *uint64, limit int) (int, error) {
+	batch, upTo, err := m.s.b.DeliveriesOf(m.user, large, *after, limit)
+	if err != nil {
+		return 0, err
+	}
+	if err := m.deliver(batch); err != nil {
+		return 0, err
+	}
+	*after = upTo
+	return len(batch), nil
+}
+
+func (m *mailbox) deliver(batch []envelope.Delivery) error {
+	for _, d := range batch {
+		// The stream's own context does not end when the device is revoked.
+		if err := context.Cause(m.out.Context()); err != nil {
+			return err
+		}
+		err := m.out.Send(&nodepb.SyncReply{Generation: m.generation, Number: d.Number, Handle: d.Handle[:], Envelope: d.Envelope})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // WatchCustody implements the call.

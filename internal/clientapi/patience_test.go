@@ -32,7 +32,9 @@ func TestStalledNodeEndsCalls(t *testing.T) {
 		"passports": func() error {
 			return c.PassportsChanged(patient(t), 0, 0, true, func(clientapi.PassportChange) error { return nil })
 		},
-		"sync": func() error { return c.Sync(patient(t), 0, 0, true, func(clientapi.Item) error { return nil }) },
+		"sync": func() error {
+			return c.Sync(patient(t), clientapi.Position{}, true, func(clientapi.Item) error { return nil })
+		},
 		"custody": func() error {
 			return c.WatchCustody(patient(t), ids, false, func(envelope.ID, int) error { return nil })
 		},

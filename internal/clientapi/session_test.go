@@ -20,7 +20,7 @@ import (
 func follow(ctx context.Context, c *clientapi.Client) (caught chan struct{}, ended chan error) {
 	caught, ended = make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- c.Sync(ctx, 0, 0, true, func(i clientapi.Item) error {
+		ended <- c.Sync(ctx, clientapi.Position{}, true, func(i clientapi.Item) error {
 			if i.CaughtUp {
 				close(caught)
 			}
@@ -200,7 +200,7 @@ func TestSlowReaderCostsNoMemory(t *testing.T) {
 	defer cancel()
 	stuck, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- c.Sync(ctx, 0, 0, true, func(clientapi.Item) error {
+		ended <- c.Sync(ctx, clientapi.Position{}, true, func(clientapi.Item) error {
 			close(stuck)
 			<-ctx.Done()
 			return ctx.Err()

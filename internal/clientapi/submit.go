@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -94,6 +95,7 @@ func (s *Server) receive(stream submitServer, c caller, ids []envelope.ID, wante
 			return nil, invalid("the batch ended before all its envelopes came")
 		}
 		if err != nil {
+			p.keep()
 			return nil, err
 		}
 		step, ok := r.Step.(*nodepb.SubmitRequest_Envelope)
@@ -158,6 +160,20 @@ func (p *putter) flush() error {
 	p.ready, p.bytes = nil, 0
 	return nil
 }
+
+// keep puts what came before the connection broke, so that it need not come again.
+func (p *putter) keep() {
+	if len(p.ready) == 0 || !p.s.b.Admitted(p.caller.device) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), keepLimit)
+	defer cancel()
+	// The client is not there any more; it asks what is missing when it is again.
+	_, _ = p.s.b.Submit(ctx, p.caller.user, p.caller.device, p.ready)
+}
+
+// keepLimit bounds keep.
+const keepLimit = 10 * time.Second
 
 // maxRefusalText keeps the refusals of a whole batch in one message.
 const maxRefusalText = 200

@@ -96,6 +96,10 @@ func (c clients) Deliveries(user passport.ID, after uint64, limit int) ([]envelo
 	return c.n.spool.Deliveries(user, after, limit)
 }
 
+func (c clients) DeliveriesOf(user passport.ID, large bool, after uint64, limit int) ([]envelope.Delivery, uint64, error) {
+	return c.n.spool.DeliveriesOf(user, large, after, limit)
+}
+
 func (c clients) Acknowledge(ctx context.Context, user passport.ID, device noise.PublicKey, numbers []uint64) error {
 	return c.n.spool.Acknowledge(ctx, user, device, numbers)
 }

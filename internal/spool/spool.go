@@ -60,6 +60,7 @@ type Store interface {
 
 	Generation() uint64
 	Deliveries(user passport.ID, after uint64, limit int) ([]envelope.Delivery, error)
+	DeliveriesOf(user passport.ID, large bool, after uint64, limit int) (list []envelope.Delivery, upTo uint64, err error)
 	LastNumber(user passport.ID) (uint64, error)
 	Acknowledge(ctx context.Context, user passport.ID, device noise.PublicKey, numbers []uint64) error
 }
@@ -225,6 +226,12 @@ func (s *Spool) Generation() uint64 { return s.store.Generation() }
 // Deliveries returns what is in the user's mailbox after a number.
 func (s *Spool) Deliveries(user passport.ID, after uint64, limit int) ([]envelope.Delivery, error) {
 	return s.store.Deliveries(user, after, limit)
+}
+
+// DeliveriesOf is Deliveries for those of the largest size class only, or those of the
+// others; it looked up to a number.
+func (s *Spool) DeliveriesOf(user passport.ID, large bool, after uint64, limit int) (list []envelope.Delivery, upTo uint64, err error) {
+	return s.store.DeliveriesOf(user, large, after, limit)
 }
 
 // LastNumber returns the last number given out in the user's mailbox.

@@ -93,8 +93,21 @@ func (s *Store) fits(t *tx, x *index, m envelope.Match) (pending uint64, ok bool
 // Deliveries returns at most limit envelopes from the user's mailbox with numbers
 // greater than after, in order. Some numbers may be gone.
 func (s *Store) Deliveries(user passport.ID, after uint64, limit int) (list []envelope.Delivery, err error) {
+	list, _, err = s.deliveries(user, after, limit, func(*entry) bool { return true })
+	return list, err
+}
+
+// DeliveriesOf is Deliveries for those of the largest size class only, or those of the
+// others. It also returns up to which number it looked: there is nothing more of that kind.
+func (s *Store) DeliveriesOf(user passport.ID, large bool, after uint64, limit int) (list []envelope.Delivery, upTo uint64, err error) {
+	smaller := uint32(envelope.HeaderSize + envelope.Sizes[len(envelope.Sizes)-2])
+	return s.deliveries(user, after, limit, func(e *entry) bool { return e.size > smaller == large })
+}
+
+func (s *Store) deliveries(user passport.ID, after uint64, limit int, wanted func(*entry) bool) (list []envelope.Delivery, upTo uint64, err error) {
+	upTo = after
 	if after == ^uint64(0) {
-		return nil, nil
+		return nil, upTo, nil
 	}
 	err = s.view(func(txn *badger.Txn) error {
 		prefix := key(kindEntry, user[:])
@@ -106,6 +119,10 @@ func (s *Store) Deliveries(user passport.ID, after uint64, limit int) (list []en
 			if err != nil {
 				return false, err
 			}
+			upTo = binary.BigEndian.Uint64(k[1+len(user):])
+			if !wanted(e) {
+				return true, nil
+			}
 			body, err := get(txn, bodyKey(e.id))
 			if err == nil && body == nil {
 				err = fmt.Errorf("envelope %s: %w", e.id.Short(), ErrNotFound)
@@ -113,15 +130,14 @@ func (s *Store) Deliveries(user passport.ID, after uint64, limit int) (list []en
 			if err != nil {
 				return false, err
 			}
-			n := binary.BigEndian.Uint64(k[1+len(user):])
-			list = append(list, envelope.Delivery{Number: n, Handle: e.handle, Envelope: body})
+			list = append(list, envelope.Delivery{Number: upTo, Handle: e.handle, Envelope: body})
 			return true, nil
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("mailbox of %s: %w", user.Short(), err)
+		return nil, after, fmt.Errorf("mailbox of %s: %w", user.Short(), err)
 	}
-	return list, nil
+	return list, upTo, nil
 }
 
 // LastNumber returns the last number given out in the user's mailbox, 0 before the first.

@@ -1211,10 +1211,17 @@ func (x *WatchCustodyReply) GetCount() uint32 {
 }
 
 type SyncRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Generation    uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
-	After         uint64                 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"` // counts only if the generation is the node's
-	Follow        bool                   `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Generation uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	After      uint64                 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"` // counts only if the generation is the node's
+	Follow     bool                   `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	// Envelopes of the three smaller size classes come first, whatever their numbers, also
+	// those that arrive while others are sent: those after the number after_small, and of the
+	// largest class those after after_large. A node that does not know this sends all after
+	// the number after, in order.
+	SmallFirst    bool   `protobuf:"varint,4,opt,name=small_first,json=smallFirst,proto3" json:"small_first,omitempty"`
+	AfterSmall    uint64 `protobuf:"varint,5,opt,name=after_small,json=afterSmall,proto3" json:"after_small,omitempty"`
+	AfterLarge    uint64 `protobuf:"varint,6,opt,name=after_large,json=afterLarge,proto3" json:"after_large,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1268,6 +1275,27 @@ func (x *SyncRequest) GetFollow() bool {
 		return x.Follow
 	}
 	return false
+}
+
+func (x *SyncRequest) GetSmallFirst() bool {
+	if x != nil {
+		return x.SmallFirst
+	}
+	return false
+}
+
+func (x *SyncRequest) GetAfterSmall() uint64 {
+	if x != nil {
+		return x.AfterSmall
+	}
+	return 0
+}
+
+func (x *SyncRequest) GetAfterLarge() uint64 {
+	if x != nil {
+		return x.AfterLarge
+	}
+	return 0
 }
 
 type SyncReply struct {
@@ -1548,13 +1576,19 @@ const file_internal_clientapi_nodepb_node_proto_rawDesc = "" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\"9\n" +
 	"\x11WatchCustodyReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"[\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xbe\x01\n" +
 	"\vSyncRequest\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
 	"generation\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x16\n" +
-	"\x06follow\x18\x03 \x01(\bR\x06follow\"\x94\x01\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\x12\x1f\n" +
+	"\vsmall_first\x18\x04 \x01(\bR\n" +
+	"smallFirst\x12\x1f\n" +
+	"\vafter_small\x18\x05 \x01(\x04R\n" +
+	"afterSmall\x12\x1f\n" +
+	"\vafter_large\x18\x06 \x01(\x04R\n" +
+	"afterLarge\"\x94\x01\n" +
 	"\tSyncReply\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
