@@ -4,19 +4,34 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/asmtp/asmtp/internal/account"
 )
 
 // progress shows what a sync is doing in one line on stderr, if that is a terminal.
 type progress struct {
-	mu   sync.Mutex
-	w    io.Writer // nil: nothing is shown
-	used bool
+	mu    sync.Mutex
+	w     io.Writer // nil: nothing is shown
+	now   func() time.Time
+	used  bool
+	drawn time.Time
+	of    map[string]*pace // by step and node
 }
 
+// pace is since when and from which byte on a step has been watched.
+type pace struct {
+	since      time.Time
+	from, done int64
+}
+
+const (
+	redraw   = 100 * time.Millisecond // a line that changes more often cannot be read
+	paceFrom = time.Second            // a shorter time says nothing of a rate
+)
+
 func (a *app) progress() *progress {
-	p := new(progress)
+	p := &progress{now: time.Now, of: map[string]*pace{}}
 	if a.errTerminal() {
 		p.w = a.err
 	}
@@ -30,9 +45,13 @@ func (p *progress) show(s account.Progress) {
 	if p.w == nil {
 		return
 	}
-	text := s.Step
+	text, now := s.Step, p.now()
 	if s.All > 0 {
-		text += fmt.Sprintf(" %s of %s (%d %%)", byteCount(s.Done), byteCount(s.All), 100*s.Done/s.All)
+		rate := p.rate(s, now)
+		if 0 < s.Done && s.Done < s.All && now.Sub(p.drawn) < redraw {
+			return
+		}
+		text += fmt.Sprintf(" %s of %s (%d %%)%s", byteCount(s.Done), byteCount(s.All), 100*s.Done/s.All, rate)
 	} else if s.Done > 0 {
 		text += " " + byteCount(s.Done)
 	}
@@ -40,7 +59,25 @@ func (p *progress) show(s account.Progress) {
 		text += ": " + s.Err.Error()
 	}
 	fmt.Fprintf(p.w, "\r\x1b[K%s", text)
-	p.used = true
+	p.used, p.drawn = true, now
+}
+
+// rate says how fast a step goes and how long it will take, once that can be told.
+func (p *progress) rate(s account.Progress, now time.Time) string {
+	key := s.Step + " " + s.Node.Key.String()
+	at := p.of[key]
+	if at == nil || s.Done < at.done { // the next mail
+		at = &pace{since: now, from: s.Done}
+		p.of[key] = at
+	}
+	at.done = s.Done
+	took, moved := now.Sub(at.since), s.Done-at.from
+	if took < paceFrom || moved <= 0 || s.Done == s.All {
+		return ""
+	}
+	perSecond := float64(moved) / took.Seconds()
+	left := time.Duration(float64(s.All-s.Done) / perSecond * float64(time.Second))
+	return fmt.Sprintf(", %s/s, %s left", byteCount(int64(perSecond)), max(left.Round(time.Second), time.Second))
 }
 
 // done clears the line.

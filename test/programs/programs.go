@@ -178,14 +178,21 @@ func (w *World) Start(name string, args ...string) *Node {
 	return n
 }
 
-// Launch is Start without the waiting.
-func (w *World) Launch(name string, args ...string) *Node {
+// Node returns a node that is running or will be: where it listens is known before.
+func (w *World) Node(name string) *Node {
 	w.t.Helper()
 	n := w.Nodes[name]
 	if n == nil {
 		n = &Node{Name: name, Listen: FreeAddress(w.t), t: w.t}
 		w.Nodes[name] = n
 	}
+	return n
+}
+
+// Launch is Start without the waiting.
+func (w *World) Launch(name string, args ...string) *Node {
+	w.t.Helper()
+	n := w.Node(name)
 	n.Cmd = w.Command(context.Background(), "asmtpd", append([]string{"up", "--data", w.Path(name), "--listen", n.Listen}, args...)...)
 	n.Cmd.Stderr = &n.Log
 	if err := n.Cmd.Start(); err != nil {
@@ -249,6 +256,9 @@ func (n *Node) Stop() {
 
 // Kill ends a node by SIGKILL.
 func (n *Node) Kill() {
+	if n.Cmd == nil {
+		return // it was never started
+	}
 	_ = n.Cmd.Process.Kill() // it may have ended
 	<-n.done
 }

@@ -50,6 +50,8 @@ type Net struct {
 	flights   []Flight
 	listeners []net.Listener
 	accepted  map[pair]int
+	carried   int64 // bytes
+	resetAt   int64 // of carried; 0: never
 	closed    bool
 	done      sync.WaitGroup
 }
@@ -116,6 +118,33 @@ func (n *Net) Reset(which func(from, to string) bool) (count int) {
 		}
 	}
 	return count
+}
+
+// Carried returns how many bytes went through, of all connections in both directions.
+func (n *Net) Carried() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.carried
+}
+
+// ResetAt ends all connections, once, when so many bytes have gone through.
+func (n *Net) ResetAt(carried int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.resetAt = carried
+}
+
+// carry counts bytes that go through.
+func (n *Net) carry(k int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.carried += int64(k)
+	if n.resetAt > 0 && n.carried >= n.resetAt {
+		n.resetAt = 0
+		for c := range n.conns {
+			c.reset()
+		}
+	}
 }
 
 // Flight returns a recorded first flight, chosen by r.
@@ -259,6 +288,7 @@ func (n *Net) pump(c *conn, p pair, src, dst net.Conn, seen func([]byte)) {
 				c.reset()
 				return
 			}
+			n.carry(k)
 		}
 		if errors.Is(err, io.EOF) {
 			if !n.pass(c, p, 0) {
