@@ -59,7 +59,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.initCommand(), a.connectCommand(), a.nodeCommand(), a.idCommand(), a.passportCommand(), a.contactCommand(),
 		a.sendCommand(), a.syncCommand(), a.inboxCommand(), a.readCommand(), a.replyCommand(), a.deleteCommand(),
-		a.queueCommand(), a.statusCommand(), a.bridgeCommand(), a.doctorCommand(), a.versionCommand(),
+		a.queueCommand(), a.statusCommand(), a.bridgeCommand(), a.exportCommand(), a.importCommand(), a.doctorCommand(), a.versionCommand(),
 	)
 	cli.AddManuals(root, "ASMTP-CLI")
 	return root

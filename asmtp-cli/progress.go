@@ -80,6 +80,22 @@ func (p *progress) rate(s account.Progress, now time.Time) string {
 	return fmt.Sprintf(", %s/s, %s left", byteCount(int64(perSecond)), max(left.Round(time.Second), time.Second))
 }
 
+// count shows how many mails of a folder are dealt with.
+func (p *progress) count(folder string, done, all int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	if p.w == nil || now.Sub(p.drawn) < redraw {
+		return
+	}
+	text := fmt.Sprintf("%s: %d mails", folder, done)
+	if all > 0 {
+		text = fmt.Sprintf("%s: %d of %d mails", folder, done, all)
+	}
+	fmt.Fprintf(p.w, "\r\x1b[K%s", text)
+	p.used, p.drawn = true, now
+}
+
 // done clears the line.
 func (p *progress) done() {
 	p.mu.Lock()

@@ -48,6 +48,12 @@ func (e *KeywordError) Error() string {
 	return fmt.Sprintf("keyword %q: %s", message.CleanLine(e.Keyword), e.Reason)
 }
 
+// CheckKeyword returns a [KeywordError] for what cannot be a keyword.
+func CheckKeyword(keyword string) error {
+	_, err := checkKeywords([]string{keyword})
+	return err
+}
+
 // checkKeywords returns keywords each once, sorted without regard to case.
 func checkKeywords(list []string) ([]string, error) {
 	var out []string

@@ -20,7 +20,7 @@ var levels = [][]string{
 	{"internal/invite"},
 	{"p2p", "internal/spool", "internal/clientapi", "internal/control", "internal/message", "config"},
 	{"internal/account", "internal/backup"},
-	{"internal/node", "internal/bridge"},
+	{"internal/node", "internal/bridge", "internal/transfer"},
 	{"asmtpd", "asmtp-cli"},
 }
 
