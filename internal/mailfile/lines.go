@@ -26,9 +26,6 @@ type piece struct {
 	first bool // the line begins here
 }
 
-// bytes returns how many bytes of the file a piece takes.
-func (p piece) bytes() int64 { return int64(len(p.text)) + int64(p.end) }
-
 // lines reads pieces of lines. A CR is never parted from the LF that follows it.
 type lines struct {
 	r      *bufio.Reader
@@ -36,9 +33,6 @@ type lines struct {
 }
 
 func newLines(r io.Reader) *lines { return &lines{r: bufio.NewReaderSize(r, lineBuffer)} }
-
-// reset goes on with another reader, at the beginning of a line.
-func (l *lines) reset(r io.Reader) { l.r.Reset(r); l.inside = false }
 
 // next returns the next piece; io.EOF after the last one.
 func (l *lines) next() (piece, error) {

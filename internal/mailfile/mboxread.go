@@ -20,8 +20,7 @@ type MboxReader struct {
 	next  *separator // that was read and begins the next message
 	began bool
 
-	blank  *piece // an empty line that may belong to the separator after it
-	after  *piece // what was read behind it
+	after  *piece // what was read behind an empty line, which may belong to a separator
 	header headerState
 	err    error // of reading
 }
