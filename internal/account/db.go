@@ -32,17 +32,9 @@ func openDB(ctx context.Context, dir string, key [32]byte, create bool) (*sql.DB
 		}
 		f.Close()
 	}
-	pragmas := "PRAGMA hexkey='" + hex.EncodeToString(key[:]) + `';
-		PRAGMA busy_timeout=60000; PRAGMA temp_store=memory; PRAGMA journal_mode=wal;
-		PRAGMA synchronous=` + synchronous + `; PRAGMA foreign_keys=on; PRAGMA secure_delete=fast`
-	db, err := driver.Open(fileURI(path)+"?vfs="+vfsName+"&mode="+mode+"&_txlock=immediate", func(c *sqlite3.Conn) error {
-		if err := c.Exec(pragmas); err != nil {
-			return hideKey(err)
-		}
-		return fts5.Register(c)
-	})
+	db, err := openDBFile(path, mode, key)
 	if err != nil {
-		return nil, hideKey(err)
+		return nil, err
 	}
 	db.SetMaxOpenConns(6)
 	db.SetMaxIdleConns(3)
@@ -58,6 +50,23 @@ func openDB(ctx context.Context, dir string, key [32]byte, create bool) (*sql.DB
 		}
 	}
 	return db, nil
+}
+
+// openDBFile opens a database without looking at what is in it.
+func openDBFile(path, mode string, key [32]byte) (*sql.DB, error) {
+	pragmas := "PRAGMA hexkey='" + hex.EncodeToString(key[:]) + `';
+		PRAGMA busy_timeout=60000; PRAGMA temp_store=memory; PRAGMA journal_mode=wal;
+		PRAGMA synchronous=` + synchronous + `; PRAGMA foreign_keys=on; PRAGMA secure_delete=fast`
+	connector, err := new(driver.SQLite).OpenConnector(fileURI(path) + "?vfs=" + vfsName + "&mode=" + mode + "&_txlock=immediate")
+	if err != nil {
+		return nil, hideKey(err)
+	}
+	return sql.OpenDB(statements{connector, func(c *sqlite3.Conn) error {
+		if err := c.Exec(pragmas); err != nil {
+			return hideKey(err)
+		}
+		return fts5.Register(c)
+	}}), nil
 }
 
 // fileURI returns the URI of a path, with what has a meaning in URIs escaped.
