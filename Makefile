@@ -11,10 +11,10 @@ TAGS = grpcnotrace
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 1m
 
-.PHONY: help build demo test chaos powerloss oracle sequences bench fuzz generate lint release clean
+.PHONY: help build demo test test-clients chaos powerloss oracle sequences bench fuzz generate lint release clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
 
 build: ## bin/asmtpd and bin/asmtp-cli
 	@mkdir -p bin
@@ -26,6 +26,10 @@ demo: build ## Alice writes to Bob across a mesh of three nodes (KEEP=1 leaves i
 
 test: ## all tests, with the race detector
 	$(GO) test -race -timeout 20m ./...
+
+test-clients: ## mail programs from Debian against a real mesh and bridges; as root it installs what is missing (ASMTP_UPDATE_PROGRAMS=1 writes docs/programs.md)
+	sh test/clients/install.sh
+	ASMTP_TEST_CLIENTS=1 $(GO) test -count=1 -v -timeout 15m ./test/clients/
 
 chaos: ## real nodes and clients under faults (SEED=n, DURATION=5m, NODES=7, RACE=1; BREAK=ack-before-fsync, forget-custody, double-accept or early-expiry builds that in and finds it)
 	$(GO) run ./test/chaos/run -seed '$(SEED)' -duration '$(or $(DURATION),5m)' -nodes '$(or $(NODES),7)' -break '$(BREAK)' -race=$(if $(RACE),true,false)
