@@ -213,16 +213,18 @@ tls|set certificate_file = "{certificate}"
 `
 
 const setupMbsync = `
-# ~/.mbsyncrc; PASSWORD is what "asmtp-cli bridge password mbsync" prints.
+# ~/.mbsyncrc; PASSWORD is what "asmtp-cli bridge password mbsync" prints. First:
+# mkdir -p ~/Mail/asmtp
 IMAPAccount asmtp
 Host {imap-host}
 Port {imap-port}
 User {user}
 Pass PASSWORD
 AuthMechs LOGIN
-plain|TLSType None
-starttls|TLSType STARTTLS
-implicit|TLSType IMAPS
+# From version 1.5 on SSLType may be called TLSType.
+plain|SSLType None
+starttls|SSLType STARTTLS
+implicit|SSLType IMAPS
 tls|CertificateFile {certificate}
 
 IMAPStore asmtp-remote
