@@ -14,7 +14,7 @@ FUZZTIME ?= 1m
 .PHONY: help build demo test test-clients chaos powerloss oracle sequences bench fuzz generate lint release clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
 
 build: ## bin/asmtpd and bin/asmtp-cli
 	@mkdir -p bin

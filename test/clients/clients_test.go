@@ -15,6 +15,12 @@ func all() []*program {
 			did: "smtplib, imaplib: send, 20 MiB attachment, search (full text, UTF-8), flags, keywords, copy, move, append, delete, expunge, IDLE"},
 		{name: "curl", debian: "curl", command: "curl", version: []string{"--version"}, run: testCurl,
 			did: "send, fetch, search, append, flags; with and without STARTTLS"},
+		{name: "swaks", debian: "swaks", command: "swaks", version: []string{"--version"}, run: testSwaks,
+			did: "send by AUTH PLAIN and LOGIN, STARTTLS with the certificate checked, PIPELINING; refusals"},
+		{name: "msmtp", debian: "msmtp", command: "msmtp", version: []string{"--version"}, run: testMsmtp,
+			did: "send with STARTTLS, the certificate known by fingerprint or file; AUTH PLAIN and LOGIN"},
+		{name: "mbsync", debian: "isync", command: "mbsync", version: []string{"--version"}, run: testMbsync,
+			did: "two-way sync with STARTTLS: new mail, flags, deletes and folders, both ways"},
 	}
 }
 

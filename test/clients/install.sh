@@ -18,6 +18,9 @@ offlineimap offlineimap3
 neomutt neomutt
 END
 
+# What swaks needs for TLS is only recommended by its package.
+perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
+
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 	echo "not installed, and left out:$missing (as root on Debian: apt-get install$missing)" >&2

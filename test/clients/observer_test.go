@@ -67,7 +67,7 @@ func (o *observer) do(format string, args ...any) (list []answer) {
 		a := o.read()
 		if rest, ok := strings.CutPrefix(a.text, "o "); ok {
 			if !strings.HasPrefix(rest, "OK") {
-				o.t.Fatalf("%s: %s", command, rest)
+				o.t.Fatalf("%.200s: %s", command, rest)
 			}
 			return list
 		}
@@ -198,6 +198,23 @@ func (p *person) create(t testing.TB, folder string) {
 	o := p.observe(t)
 	defer o.close()
 	o.do("CREATE %q", folder)
+}
+
+// append puts a mail into a folder.
+func (p *person) append(t testing.TB, folder, mail string) {
+	t.Helper()
+	o := p.observe(t)
+	defer o.close()
+	o.do("APPEND %q {%d+}\r\n%s", folder, len(mail), mail)
+}
+
+// store changes flags.
+func (p *person) store(t testing.TB, folder string, m message, change string) {
+	t.Helper()
+	o := p.observe(t)
+	defer o.close()
+	o.do("SELECT %q", folder)
+	o.do("UID STORE %s %s", m.uid, change)
 }
 
 // body returns what follows the header.

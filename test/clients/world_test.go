@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +81,18 @@ func (p *person) login(t testing.TB, program string) (user, password string) {
 	return l.User, l.Password
 }
 
+// setup returns what "bridge setup" prints for a program, with a password filled in and
+// paths in its home.
+func (p *person) setup(t testing.TB, program string, home *tool) string {
+	t.Helper()
+	out, err := p.world.Try(nil, "asmtp-cli", "--home", p.home, "bridge", "setup", program, "--imap", p.IMAP, "--smtp", p.SMTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, password := p.login(t, program+"-printed") // one of a name replaces the other
+	return strings.NewReplacer("PASSWORD", password, "~/", home.home+"/").Replace(out)
+}
+
 // certificate is the file that a program is told to trust.
 func (p *person) certificate() string { return filepath.Join(p.home, "bridge-cert.pem") }
 
@@ -129,6 +142,16 @@ func await(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("waited in vain: %s", what)
 		}
 	}
+}
+
+// send sends a mail from alice to bob without a mail program, and waits for it.
+func (w *world) send(t testing.TB, subject, text string) message {
+	t.Helper()
+	mail := strings.NewReader(letter(subject, text))
+	if _, err := w.Try(mail, "asmtp-cli", "--home", w.alice.home, "send", "--to", "bob", "--raw", "-"); err != nil {
+		t.Fatal(err)
+	}
+	return w.bob.await(t, "INBOX", subject)
 }
 
 // write makes a file that only its owner reads, as programs want theirs with a password.
