@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -90,5 +91,37 @@ func TestOwnCertificateAtOnce(t *testing.T) {
 		if !t.Failed() && Fingerprint(c) != Fingerprint(certs[0]) {
 			t.Error("they differ")
 		}
+	}
+}
+
+// ticketCache fails the test when the server hands out something for a later session.
+type ticketCache struct{ t *testing.T }
+
+func (c ticketCache) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+
+func (c ticketCache) Put(_ string, s *tls.ClientSessionState) {
+	if s != nil {
+		c.t.Error("a session ticket")
+	}
+}
+
+// After the handshake nothing comes that the program has not asked for.
+func TestNoSessionTickets(t *testing.T) {
+	c, err := OwnCertificate(t.TempDir(), nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, here := net.Pipe()
+	defer here.Close()
+	go func() {
+		defer there.Close()
+		tls.Server(there, ServerTLS(c)).Write([]byte("x")) // the other side reads and says what is wrong
+	}()
+	client := tls.Client(here, &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", ClientSessionCache: ticketCache{t}})
+	if n, err := client.Read(make([]byte, 1)); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if v := client.ConnectionState().Version; v != tls.VersionTLS13 {
+		t.Errorf("TLS version %x", v)
 	}
 }
