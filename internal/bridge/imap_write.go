@@ -39,6 +39,9 @@ func (c *imapConn) Write(p []byte) (int, error) {
 func (c *imapConn) look(p []byte) []byte {
 	if bytes.HasPrefix(p, []byte("+ ")) {
 		c.asked = true
+		if string(p) == "+ =\r\n" {
+			return []byte("+ \r\n") // go-imap's empty challenge; "=" is that only for an initial response (RFC 4959)
+		}
 		return p
 	}
 	if c.caps && (bytes.HasPrefix(p, []byte("* CAPABILITY ")) || bytes.Contains(p, []byte(" OK [CAPABILITY "))) {
