@@ -21,6 +21,12 @@ func all() []*program {
 			did: "send with STARTTLS, the certificate known by fingerprint or file; AUTH PLAIN and LOGIN"},
 		{name: "mbsync", debian: "isync", command: "mbsync", version: []string{"--version"}, run: testMbsync,
 			did: "two-way sync with STARTTLS: new mail, flags, deletes and folders, both ways"},
+		{name: "getmail", debian: "getmail6", command: "getmail", version: []string{"--version"}, run: testGetmail,
+			did: "fetch what is new into a Maildir, delete what was fetched"},
+		{name: "OfflineIMAP", debian: "offlineimap3", command: "offlineimap", version: []string{"--version"}, run: testOfflineIMAP,
+			did: "two-way sync with STARTTLS: new mail, flags, deletes, both ways"},
+		{name: "neomutt", debian: "neomutt", command: "neomutt", version: []string{"-v"}, run: testNeomutt,
+			did: "send with an attachment, plain and by STARTTLS; on the IMAP folder flag, delete to Trash, move"},
 	}
 }
 
