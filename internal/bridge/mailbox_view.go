@@ -174,9 +174,10 @@ func (v *view) update(out []byte, expunge bool) []byte {
 	if expunge && v.expunged > v.goneAt {
 		out = v.updateGone(out)
 	}
+	told := v.last
 	out = v.updateCount(out)
 	if v.flagged > v.known {
-		out = v.updateFlags(out)
+		out = v.updateFlags(out, told)
 	}
 	v.known, v.skip = v.version, nil
 	return out
@@ -223,10 +224,15 @@ func (v *view) updateCount(out []byte) []byte {
 	return append(out, " EXISTS\r\n"...)
 }
 
-// updateFlags writes FETCH for messages whose flags changed.
-func (v *view) updateFlags(out []byte) []byte {
+// updateFlags writes FETCH for messages whose flags changed, of those that the session knew
+// before: of others it has to ask anyway. mbsync (1.4.4) takes a FETCH for what it has not
+// asked about as an answer to what it has, and then never asks for the new messages between.
+func (v *view) updateFlags(out []byte, told uint32) []byte {
 	at := 0
 	for _, r := range v.rows {
+		if r.uid > told {
+			break
+		}
 		if r.changed <= v.known || v.skip[r.uid] == r.changed {
 			continue
 		}
