@@ -175,7 +175,7 @@ func (p *person) raw(t testing.TB, folder, uid string) []byte {
 	return nil
 }
 
-// uids returns UIDVALIDITY and the UIDs of a folder, with the subjects.
+// uids returns UIDVALIDITY and the UIDs of a folder, with the subjects and flags.
 func (p *person) uids(t testing.TB, folder string) (validity string, uids map[string]string) {
 	t.Helper()
 	o := p.observe(t)
@@ -187,7 +187,8 @@ func (p *person) uids(t testing.TB, folder string) (validity string, uids map[st
 	}
 	uids = map[string]string{}
 	for _, m := range o.list(folder) {
-		uids[m.uid] = m.subject
+		slices.Sort(m.flags)
+		uids[m.uid] = m.subject + " " + strings.Join(m.flags, " ")
 	}
 	return validity, uids
 }

@@ -38,7 +38,10 @@ var number = regexp.MustCompile(`\d+(\.\d+)+|\b\d{8}\b`)
 // is to run all of them it fails.
 func (p *program) locate(t *testing.T) *tool {
 	t.Helper()
-	path, err := exec.LookPath(p.command)
+	path, err := exec.LookPath("/usr/bin/" + p.command) // Debian's, which the table speaks of
+	if err != nil {
+		path, err = exec.LookPath(p.command)
+	}
 	if err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("%s is not installed: test/clients/install.sh installs it", p.command)
@@ -60,6 +63,18 @@ func (p *program) locate(t *testing.T) *tool {
 	}
 	p.found = number.FindString(out)
 	return tool
+}
+
+// find finds a program for a test of several.
+func find(t *testing.T, command string) *tool {
+	t.Helper()
+	for _, p := range all() {
+		if p.command == command {
+			return p.locate(t)
+		}
+	}
+	t.Fatalf("%s is not in the table", command)
+	return nil
 }
 
 // prepare prepares a call. Nothing of the user's own settings is seen by the program.

@@ -17,6 +17,7 @@ type pythonSettings struct {
 	Folder     string       `json:"folder,omitempty"`
 	Prefix     string       `json:"prefix,omitempty"`
 	Count      int          `json:"count,omitempty"`
+	Numbers    []int        `json:"numbers,omitempty"`
 }
 
 type pythonPerson struct {
