@@ -114,13 +114,12 @@ func Open(dir string, o Options) (*Store, error) {
 		err = s.disk.toOpen()
 	}
 	if err == nil {
-		s.db, err = badger.Open(badgerOptions(dir, s.badgerLog))
+		s.db, err = openUnlocked(badgerOptions(dir, s.badgerLog))
+	}
+	if errors.Is(err, ErrLocked) {
+		return nil, fmt.Errorf("open store: %w on %s", err, dir)
 	}
 	if err != nil {
-		// Badger keeps no error to compare with, only its text (dir_unix.go).
-		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
-			return nil, fmt.Errorf("open store: %w on %s", ErrLocked, dir)
-		}
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	go s.commitWrites()
@@ -129,6 +128,24 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	return s, nil
+}
+
+// openUnlocked opens a database; if another process has it, it gives that one a second to
+// end. It returns ErrLocked if it does not.
+//
+// Even who closed it finds it locked for a moment if it was starting a program meanwhile: the
+// new process has a copy of the lock until the program runs.
+func openUnlocked(o badger.Options) (*badger.DB, error) {
+	for end := time.Now().Add(time.Second); ; time.Sleep(5 * time.Millisecond) {
+		db, err := badger.Open(o)
+		// Badger keeps no error to compare with, only its text (dir_unix.go).
+		if err == nil || !strings.Contains(err.Error(), "Cannot acquire directory lock") {
+			return db, err
+		}
+		if time.Now().After(end) {
+			return nil, ErrLocked
+		}
+	}
 }
 
 func (o Options) withDefaults() Options {
