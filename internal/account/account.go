@@ -36,9 +36,10 @@ type Account struct {
 	}
 	sending, sendingLarge chan struct{} // hold one element while the outbox is locked
 
+	touched atomic.Uint32 // changes of the transaction that is being written
 	changed struct {
 		sync.Mutex
-		c chan struct{} // closed at the next change
+		waiting map[changes]chan struct{} // each closed at the next of its changes
 	}
 
 	mailFloor  int64         // mail up to that size is always taken in
@@ -97,7 +98,7 @@ func Create(ctx context.Context, dir, name string, o Options) (*Account, error) 
 // createFiles makes the database and then the key file: an account exists once its
 // key file does.
 func (a *Account) createFiles(ctx context.Context, name string, own *passport.Passport, o Options) (err error) {
-	a.db, err = openDB(ctx, a.dir, a.secrets.database, true)
+	a.db, err = openDB(ctx, a.dir, a.secrets.database, true, a.touch)
 	if err != nil {
 		if errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("%s holds a database without its key file: %w", filepath.Join(a.dir, databaseFile), ErrExists)
@@ -136,7 +137,7 @@ func Open(ctx context.Context, dir string, o Options) (*Account, error) {
 	}
 	a := newAccount(dir, o)
 	a.setSecrets(s)
-	a.db, err = openDB(ctx, dir, s.database, false)
+	a.db, err = openDB(ctx, dir, s.database, false, a.touch)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +159,7 @@ func newAccount(dir string, o Options) *Account {
 	if a.now == nil {
 		a.now = time.Now
 	}
-	a.changed.c = make(chan struct{})
+	a.changed.waiting = make(map[changes]chan struct{})
 	return a
 }
 
@@ -207,21 +208,6 @@ func (a *Account) Overview(ctx context.Context) (Overview, error) {
 		(SELECT count(*) FROM outgoing WHERE state = ?), (SELECT count(*) FROM outgoing WHERE state IN (?, ?)),
 		(SELECT count(*) FROM kept)`, Queued, Accepted, Held).Scan(&o.Unread, &o.Queued, &o.OnTheWay, &o.Newer)
 	return o, err
-}
-
-// notify wakes those who wait for a change.
-func (a *Account) notify() {
-	a.changed.Lock()
-	defer a.changed.Unlock()
-	close(a.changed.c)
-	a.changed.c = make(chan struct{})
-}
-
-// change returns a channel that is closed at the next change made by this process.
-func (a *Account) change() <-chan struct{} {
-	a.changed.Lock()
-	defer a.changed.Unlock()
-	return a.changed.c
 }
 
 // NextStamp returns a stamp above every one before, durably: the node refuses one that

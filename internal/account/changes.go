@@ -78,10 +78,6 @@ func placesSince(ctx context.Context, q querier, folder int64, since uint64) ([]
 	})
 }
 
-// Changed returns a channel that is closed at the next change of anything in the account
-// by this process or, while it follows its nodes, by another one.
-func (a *Account) Changed() <-chan struct{} { return a.change() }
-
 // changeOf returns the counter of changes.
 func changeOf(ctx context.Context, q querier) (uint64, error) {
 	b, err := getMeta(ctx, q, metaChange)

@@ -107,12 +107,12 @@ func contactOf(p *peer) Contact {
 
 // Contacts returns all contacts by name.
 func (a *Account) Contacts(ctx context.Context) ([]Contact, error) {
-	peers, err := a.peers(ctx, a.db)
+	r, err := a.roster(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var out []Contact
-	for _, p := range peers {
+	for _, p := range r.peers {
 		if !p.self {
 			out = append(out, contactOf(p))
 		}
@@ -179,7 +179,10 @@ func (a *Account) SetVerified(ctx context.Context, who string, verified bool) er
 			return err
 		}
 		p.verified = verified
-		return a.updateContact(ctx, tx, p)
+		if err := a.updateContact(ctx, tx, p); err != nil {
+			return err
+		}
+		return bumpPeers(ctx, tx)
 	})
 }
 

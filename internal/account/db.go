@@ -19,7 +19,7 @@ import (
 // openDB opens the database, and makes it if create is set. Transactions begin with
 // BEGIN IMMEDIATE, so that two writers wait for each other at the beginning and never
 // fail in the middle; synchronous=full makes a commit durable in WAL mode.
-func openDB(ctx context.Context, dir string, key [32]byte, create bool) (*sql.DB, error) {
+func openDB(ctx context.Context, dir string, key [32]byte, create bool, touch func(changes)) (*sql.DB, error) {
 	path, err := filepath.Abs(filepath.Join(dir, databaseFile)) // in a URI there are no relative paths
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func openDB(ctx context.Context, dir string, key [32]byte, create bool) (*sql.DB
 		}
 		f.Close()
 	}
-	db, err := openDBFile(path, mode, key)
+	db, err := openDBFile(path, mode, key, touch)
 	if err != nil {
 		return nil, err
 	}
@@ -52,8 +52,9 @@ func openDB(ctx context.Context, dir string, key [32]byte, create bool) (*sql.DB
 	return db, nil
 }
 
-// openDBFile opens a database without looking at what is in it.
-func openDBFile(path, mode string, key [32]byte) (*sql.DB, error) {
+// openDBFile opens a database without looking at what is in it. touch is told what its
+// statements change.
+func openDBFile(path, mode string, key [32]byte, touch func(changes)) (*sql.DB, error) {
 	pragmas := "PRAGMA hexkey='" + hex.EncodeToString(key[:]) + `';
 		PRAGMA busy_timeout=60000; PRAGMA temp_store=memory; PRAGMA journal_mode=wal;
 		PRAGMA synchronous=` + synchronous + `; PRAGMA foreign_keys=on; PRAGMA secure_delete=fast`
@@ -61,7 +62,7 @@ func openDBFile(path, mode string, key [32]byte) (*sql.DB, error) {
 	if err != nil {
 		return nil, hideKey(err)
 	}
-	return sql.OpenDB(statements{connector, func(c *sqlite3.Conn) error {
+	return sql.OpenDB(statements{connector, touch, func(c *sqlite3.Conn) error {
 		if err := c.Exec(pragmas); err != nil {
 			return hideKey(err)
 		}

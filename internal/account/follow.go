@@ -25,8 +25,11 @@ const (
 	otherProcesses = 200 * time.Millisecond
 	// longestWait bounds every wait for a clock that may be set.
 	longestWait = time.Hour
-	// watchPause is the shortest time between two looks at which envelopes are to be watched.
-	watchPause = 100 * time.Millisecond
+	// watchPause is the shortest time between two looks at which envelopes are to be
+	// watched; it is longer by watchPauseEach for each of them, since all are named anew.
+	watchPause        = 100 * time.Millisecond
+	watchPauseEach    = 500 * time.Microsecond
+	longestWatchPause = 3 * time.Second
 )
 
 // follower is a Sync with Follow: a connection with each node, made again by itself, and
@@ -35,6 +38,7 @@ type follower struct {
 	*exchange
 
 	mu      sync.Mutex // guards what follows
+	order   []Node     // the account's nodes, in the order of connecting
 	live    map[noise.PublicKey]*session
 	changed chan struct{}             // closed when live changes
 	refused map[noise.PublicKey]error // nodes that do not admit this device
@@ -72,11 +76,12 @@ func (f *follower) keepNodes(ctx context.Context) error {
 	running := make(map[Node]context.CancelFunc)
 	g.Go(func() error {
 		for {
-			changed := f.a.change()
+			changed := f.a.change(changedNodes)
 			nodes, err := f.a.nodes(ctx)
 			if err != nil {
 				return err
 			}
+			f.setOrder(nodes)
 			for n, stop := range running {
 				if !slices.Contains(nodes, n) {
 					stop()
@@ -153,7 +158,7 @@ func (f *follower) setRefused(n Node, err error) {
 	f.mu.Lock()
 	if errors.Is(err, clientapi.ErrNotAllowed) {
 		f.refused[n.Key] = err
-		defer f.a.notify() // for keepNodes
+		defer f.a.notify(changedNodes) // for keepNodes
 	} else {
 		delete(f.refused, n.Key)
 	}
@@ -198,6 +203,21 @@ func (f *follower) followNode(ctx context.Context, n Node) error {
 	return err
 }
 
+func (f *follower) setOrder(nodes []Node) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !slices.Equal(f.order, nodes) {
+		f.order = nodes
+		f.tellOthers()
+	}
+}
+
+// tellOthers wakes those who wait for other links; f.mu is held.
+func (f *follower) tellOthers() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
 func (f *follower) setLive(s *session, live bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -206,33 +226,23 @@ func (f *follower) setLive(s *session, live bool) {
 	} else if f.live[s.node.Key] == s { // no newer one took its place
 		delete(f.live, s.node.Key)
 	}
-	close(f.changed)
-	f.changed = make(chan struct{})
+	f.tellOthers()
 }
 
 // links returns the sessions there are, in the order of connecting, and a channel that
 // is closed when there are others.
-func (f *follower) links(ctx context.Context) ([]*link, <-chan struct{}, error) {
+func (f *follower) links() ([]*link, <-chan struct{}) {
 	f.mu.Lock()
-	changed := f.changed
-	live := make(map[noise.PublicKey]*session, len(f.live))
-	for k, s := range f.live {
-		live[k] = s
-	}
-	f.mu.Unlock()
-	nodes, err := f.a.nodes(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
+	defer f.mu.Unlock()
 	ready := make(chan struct{})
 	close(ready)
 	var list []*link
-	for _, n := range nodes {
-		if s := live[n.Key]; s != nil {
+	for _, n := range f.order {
+		if s := f.live[n.Key]; s != nil {
 			list = append(list, &link{node: n, up: ready, s: s})
 		}
 	}
-	return list, changed, nil
+	return list, f.changed
 }
 
 // through is throughFirst; a session over which f failed is made anew.
@@ -252,12 +262,13 @@ func (f *follower) through(links []*link, sel selection, do func(*session, selec
 // node that is connected.
 func (f *follower) keepSending(ctx context.Context, large bool) error {
 	var last *session
+	wanted := changedOutbox
+	if large { // it is seldom sent, and to look for it takes longer
+		wanted = changedLarge
+	}
 	for {
-		changed := f.a.change()
-		links, others, err := f.links(ctx)
-		if err != nil {
-			return err
-		}
+		changed := f.a.change(wanted)
+		links, others := f.links()
 		if len(links) > 0 {
 			first := links[0].s != last
 			last = links[0].s
@@ -284,11 +295,8 @@ func (f *follower) keepSending(ctx context.Context, large bool) error {
 // keepAnswering sends the receipts that are due.
 func (f *follower) keepAnswering(ctx context.Context) error {
 	for {
-		changed := f.a.change()
-		links, others, err := f.links(ctx)
-		if err != nil {
-			return err
-		}
+		changed := f.a.change(changedReceipts | changedPeers)
+		links, others := f.links()
 		due, err := f.a.receiptsDue(ctx)
 		if err != nil {
 			return err
@@ -324,7 +332,7 @@ func (f *follower) keepAging(ctx context.Context) error {
 	case <-f.heard:
 	}
 	for cleaned := (time.Time{}); ; {
-		changed := f.a.change()
+		changed := f.a.change(changedLater)
 		if err := f.a.age(ctx, true); err != nil {
 			return err
 		}
@@ -393,7 +401,7 @@ func (s *session) watchUntilChanged(ctx context.Context, version []byte, w *watc
 	g.Go(func() error {
 		defer cancel()
 		for {
-			changed := s.a.change()
+			changed := s.a.change(changedOutbox | changedReceipts)
 			now, err := getMeta(gctx, s.a.db, metaWatched)
 			if gctx.Err() != nil {
 				return nil
@@ -406,7 +414,7 @@ func (s *session) watchUntilChanged(ctx context.Context, version []byte, w *watc
 				return nil
 			case <-changed:
 			}
-			if pause(gctx, watchPause) != nil { // many changes come together
+			if pause(gctx, min(watchPause+time.Duration(len(ids))*watchPauseEach, longestWatchPause)) != nil { // many changes come together
 				return nil
 			}
 		}
@@ -422,7 +430,7 @@ func (s *session) watchUntilChanged(ctx context.Context, version []byte, w *watc
 func (s *session) keepRegistered(ctx context.Context) error {
 	var known string
 	for {
-		changed := s.a.change()
+		changed := s.a.change(changedPeers)
 		version, err := getMeta(ctx, s.a.db, metaPeers)
 		if err != nil {
 			return err
@@ -453,7 +461,8 @@ func (s *session) keepRegistered(ctx context.Context) error {
 	}
 }
 
-// watchOthers wakes all when another process changed the database.
+// watchOthers wakes all when the database was changed: by another process, or by this one,
+// which those that wait for it may learn of later.
 func (a *Account) watchOthers(ctx context.Context) error {
 	conn, err := a.db.Conn(ctx)
 	if err != nil {
@@ -469,7 +478,7 @@ func (a *Account) watchOthers(ctx context.Context) error {
 		}
 		if version != known {
 			known = version
-			a.notify()
+			a.notify(changedAll)
 		}
 		select {
 		case <-ctx.Done():

@@ -86,6 +86,13 @@ func searchWords(text string) []string {
 
 // directory returns who is known.
 func (a *Account) directory(ctx context.Context, q querier) (*directory, error) {
+	if q == querier(a.db) {
+		r, err := a.roster(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return r.dir, nil
+	}
 	peers, err := a.peers(ctx, q)
 	if err != nil {
 		return nil, err

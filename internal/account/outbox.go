@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -97,26 +98,37 @@ func (a *Account) later() []any {
 	return []any{millis(now) + 1, millis(now.Add(furthestTry))}
 }
 
+// Which mail a selection names. All is found by an index, since much may wait for answers.
+const (
+	dueByClock = "SELECT n FROM outgoing WHERE state IN (?1, ?2, ?3) AND next < ?7 UNION ALL SELECT n FROM outgoing WHERE state IN (?1, ?2, ?3) AND next > ?8"
+	dueFirst   = dueByClock + " UNION ALL SELECT n FROM outgoing WHERE state = ?1"
+	dueNamed   = "SELECT value FROM json_each(?7)"
+)
+
 func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
-	also := make(map[int64]bool)
-	for _, n := range sel.also {
-		also[n] = true
+	which, args := dueByClock, append([]any{Queued, Accepted, Held, millis(a.now()), smallMail, sel.large}, a.later()...)
+	if sel.first {
+		which = dueFirst
+	}
+	if len(sel.also) > 0 {
+		b, err := json.Marshal(sel.also)
+		if err != nil {
+			return nil, err
+		}
+		which, args = dueNamed, append(args[:6], string(b))
 	}
 	var list []*due
 	err := each(ctx, a.db, `SELECT o.n, o.state, o.mail, m.total, m.count, o.recipient, o.sealed_for, o.expires, o.lifetime_end, o.tries, o.offered
-		FROM outgoing o JOIN mails m ON m.n = o.mail
-		WHERE o.state IN (?1, ?2, ?3) AND o.lifetime_end > ?4 AND (o.next NOT BETWEEN ?7 AND ?8 OR ?5 AND o.state = ?1 OR ?6)
-			AND (m.count > ?9) = ?10 ORDER BY m.total, o.n`,
-		append(append([]any{Queued, Accepted, Held, millis(a.now()), sel.first, len(also) > 0}, a.later()...), smallMail, sel.large), func(rows *sql.Rows) error {
+		FROM outgoing o JOIN mails m ON m.n = o.mail WHERE o.n IN (`+which+`)
+			AND o.state IN (?1, ?2, ?3) AND o.lifetime_end > ?4 AND (m.count > ?5) = ?6 ORDER BY m.total, o.n`,
+		args, func(rows *sql.Rows) error {
 			d := new(due)
 			var end, expires int64
 			if err := rows.Scan(&d.n, &d.state, &d.mail, &d.size, &d.parts, into{d.to[:]}, &d.sealed, &expires, &end, &d.tries, &d.offered); err != nil {
 				return err
 			}
 			d.expires, d.end = passport.Time(expires), fromMillis(end)
-			if len(also) == 0 || also[d.n] {
-				list = append(list, d)
-			}
+			list = append(list, d)
 			return nil
 		})
 	return list, err
@@ -125,11 +137,11 @@ func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
 // prepare sees to it that the envelopes of a mail are there and fit: sealed with the
 // current keys and not about to end. It returns false for a mail that has to wait.
 func (a *Account) prepare(ctx context.Context, d *due) (bool, error) {
-	peers, err := a.peers(ctx, a.db)
+	r, err := a.roster(ctx)
 	if err != nil {
 		return false, err
 	}
-	p := peers[d.to]
+	p := r.peers[d.to]
 	why := "the recipient is not among the contacts any more"
 	if p != nil {
 		why = p.waiting()
@@ -137,11 +149,7 @@ func (a *Account) prepare(ctx context.Context, d *due) (bool, error) {
 	if why != "" {
 		return false, a.postpone(ctx, d, why, waitingAgain)
 	}
-	own, err := a.self(ctx, a.db)
-	if err != nil {
-		return false, err
-	}
-	with, err := a.outPair(ctx, own, p)
+	with, err := a.outPair(ctx, r.own, p)
 	if err != nil {
 		return false, err
 	}
@@ -151,10 +159,10 @@ func (a *Account) prepare(ctx context.Context, d *due) (bool, error) {
 		return true, nil
 	}
 	if d.large() {
-		err = a.sealLarge(ctx, d, own, p, with)
+		err = a.sealLarge(ctx, d, r.own, p, with)
 	} else {
 		err = a.write(ctx, func(tx *sql.Tx) error {
-			if err := a.sealAgain(ctx, tx, d, own, p, with); err != nil {
+			if err := a.sealAgain(ctx, tx, d, r.own, p, with); err != nil {
 				return err
 			}
 			return a.sealedAnew(ctx, tx, d.n)
@@ -413,8 +421,10 @@ func (s *session) markRefused(ctx context.Context, d *due, r clientapi.Refusal) 
 // nextDue returns how long it is until small or large mail is to be handed over.
 func (a *Account) nextDue(ctx context.Context, large bool) (time.Duration, error) {
 	var next sql.NullInt64
-	err := a.db.QueryRowContext(ctx, "SELECT min(o.next) FROM outgoing o JOIN mails m ON m.n = o.mail WHERE o.state IN (?, ?, ?) AND o.lifetime_end > ? AND (m.count > ?) = ?",
-		Queued, Accepted, Held, millis(a.now()), smallMail, large).Scan(&next)
+	// For each state by its index: of small mail most often the first there is.
+	const first = "SELECT * FROM (SELECT o.next FROM outgoing o JOIN mails m ON m.n = o.mail WHERE o.state = %s AND o.lifetime_end > ?4 AND (m.count > ?5) = ?6 ORDER BY o.next LIMIT 1)"
+	query := "SELECT min(next) FROM (" + fmt.Sprintf(first, "?1") + " UNION ALL " + fmt.Sprintf(first, "?2") + " UNION ALL " + fmt.Sprintf(first, "?3") + ")"
+	err := a.db.QueryRowContext(ctx, query, Queued, Accepted, Held, millis(a.now()), smallMail, large).Scan(&next)
 	if err != nil || !next.Valid {
 		return longestWait, err
 	}

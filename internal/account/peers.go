@@ -1,12 +1,14 @@
 package account
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"database/sql"
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,6 +70,43 @@ type cache struct {
 	pairs map[pairKey]*pair
 	// parsed passports by tip: a chain is checked once in a process.
 	passports map[passport.ID]*passport.Passport
+	roster    *roster
+}
+
+// roster is everybody mail is exchanged with, as of a version of the table meta's entry
+// peers. It is shared and not changed.
+type roster struct {
+	version []byte
+	own     *passport.Passport
+	peers   map[passport.ID]*peer
+	dir     *directory
+}
+
+// roster returns it as it is now. Within a transaction that changes it, use peers.
+func (a *Account) roster(ctx context.Context) (*roster, error) {
+	version, err := getMeta(ctx, a.db, metaPeers)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	a.cache.Lock()
+	r := a.cache.roster
+	a.cache.Unlock()
+	if r != nil && len(version) > 0 && bytes.Equal(r.version, version) {
+		return r, nil
+	}
+	// What changes meanwhile comes with another version.
+	r = &roster{version: version}
+	if r.own, err = a.self(ctx, a.db); err != nil {
+		return nil, err
+	}
+	if r.peers, err = a.peers(ctx, a.db); err != nil {
+		return nil, err
+	}
+	r.dir = newDirectory(a.ID(), a.name, r.peers)
+	a.cache.Lock()
+	a.cache.roster = r
+	a.cache.Unlock()
+	return r, nil
 }
 
 type pairKey struct {
@@ -235,14 +274,20 @@ func (a *Account) contactMAC(id passport.ID, name string, verified bool, tip pas
 	return sum[:]
 }
 
-// pair returns the pair of two shared keys, from the cache or computed. topics must
-// hold its topic.
-func (a *Account) pair(own *passport.Passport, p *peer, ours, theirs noise.SharedPublic, t topic.Topic) (*pair, error) {
-	key := pairKey{p.id, ours, theirs}
+// knownPair returns a pair from the cache; nil if it is not there.
+func (a *Account) knownPair(key pairKey) *pair {
 	a.cache.Lock()
-	pr := a.cache.pairs[key]
-	a.cache.Unlock()
+	defer a.cache.Unlock()
+	return a.cache.pairs[key]
+}
+
+// pair returns the pair of two shared keys, from the cache or computed. topics must
+// hold its topic if it is not there.
+func (a *Account) pair(own *passport.Passport, p *peer, ours, theirs noise.SharedPublic, topics map[[2]noise.SharedPublic]topic.Topic) (*pair, error) {
+	key := pairKey{p.id, ours, theirs}
+	pr := a.knownPair(key)
 	if pr == nil {
+		t := topics[[2]noise.SharedPublic{ours, theirs}]
 		secret, err := a.ownSecret(own, ours)
 		if err != nil {
 			return nil, err
@@ -322,7 +367,7 @@ func (a *Account) pairs(ctx context.Context, own *passport.Passport, peers map[p
 	}
 	var out []*pair
 	for _, k := range keys {
-		pr, err := a.pair(own, peers[k.peer], k.own, k.theirs, topics[[2]noise.SharedPublic{k.own, k.theirs}])
+		pr, err := a.pair(own, peers[k.peer], k.own, k.theirs, topics)
 		if errors.Is(err, passport.ErrNotShared) || errors.Is(err, passport.ErrUnshield) {
 			a.log.Warn("own shared key cannot be opened", "key", k.own, "error", err)
 			continue // a key from before this device was one
@@ -346,10 +391,15 @@ func (a *Account) outPair(ctx context.Context, own *passport.Passport, p *peer) 
 	if err != nil {
 		return nil, err
 	}
-	return a.pair(own, p, mine, theirs, topics[[2]noise.SharedPublic{mine, theirs}])
+	return a.pair(own, p, mine, theirs, topics)
 }
 
+// topics returns the topics of the pairs that are not in the cache.
 func (a *Account) topics(ctx context.Context, keys []pairKey) (map[[2]noise.SharedPublic]topic.Topic, error) {
+	keys = slices.DeleteFunc(slices.Clone(keys), func(k pairKey) bool { return a.knownPair(k) != nil })
+	if len(keys) == 0 {
+		return nil, nil
+	}
 	topics := make(map[[2]noise.SharedPublic]topic.Topic)
 	err := each(ctx, a.db, "SELECT own, peer, topic FROM topics", nil, func(rows *sql.Rows) error {
 		var k [2]noise.SharedPublic

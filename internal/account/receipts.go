@@ -215,14 +215,11 @@ func currentKeys(own *passport.Passport, p *peer) []byte {
 
 // sealReceipts puts the receipts that are not sealed yet into envelopes.
 func (a *Account) sealReceipts(ctx context.Context) error {
-	own, err := a.self(ctx, a.db)
+	r, err := a.roster(ctx)
 	if err != nil {
 		return err
 	}
-	peers, err := a.peers(ctx, a.db)
-	if err != nil {
-		return err
-	}
+	own, peers := r.own, r.peers
 	if err := a.openBatches(ctx, own, peers); err != nil {
 		return err
 	}

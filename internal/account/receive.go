@@ -49,31 +49,20 @@ type opened struct {
 
 // opener opens envelopes with the pairs of all peers.
 type opener struct {
+	*roster
 	a        *Account
-	peers    map[passport.ID]*peer
-	dir      *directory // of peers
-	own      *passport.Passport
-	version  []byte // of what was loaded, see metaPeers
 	pairs    []*pair
 	byHandle map[envelope.Handle]*pair
 }
 
 // newOpener loads all that is needed to open mail.
 func (a *Account) newOpener(ctx context.Context) (*opener, error) {
-	version, err := getMeta(ctx, a.db, metaPeers)
+	r, err := a.roster(ctx)
 	if err != nil {
 		return nil, err
 	}
-	own, err := a.self(ctx, a.db)
-	if err != nil {
-		return nil, err
-	}
-	peers, err := a.peers(ctx, a.db)
-	if err != nil {
-		return nil, err
-	}
-	o := &opener{a: a, own: own, peers: peers, dir: newDirectory(a.ID(), a.name, peers), version: version, byHandle: make(map[envelope.Handle]*pair)}
-	if o.pairs, err = a.pairs(ctx, own, peers); err != nil {
+	o := &opener{a: a, roster: r, byHandle: make(map[envelope.Handle]*pair)}
+	if o.pairs, err = a.pairs(ctx, r.own, r.peers); err != nil {
 		return nil, err
 	}
 	byKey := make(map[pairKey]*pair)

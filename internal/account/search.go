@@ -147,7 +147,7 @@ func index(ctx context.Context, tx *sql.Tx, list []int64, found []texts) error {
 // keepIndexing indexes what arrived when nothing changed for a while.
 func (a *Account) keepIndexing(ctx context.Context) error {
 	for {
-		changed := a.change()
+		changed := a.change(changedIndex)
 		timer := time.NewTimer(quiet)
 		select {
 		case <-ctx.Done():

@@ -50,11 +50,12 @@ func (a *Account) Send(ctx context.Context, d Draft) ([]Outgoing, error) {
 	if d.Lifetime < MinLifetime || d.Lifetime > MaxLifetime {
 		return nil, fmt.Errorf("%v: %w", d.Lifetime, ErrLifetime)
 	}
-	dir, err := a.directory(ctx, a.db)
+	r, err := a.roster(ctx)
 	if err != nil {
 		return nil, err
 	}
-	m := &outMail{id: randomID(), now: a.now(), lifetime: d.Lifetime, envID: d.EnvID}
+	dir := r.dir
+	m := &outMail{own: r.own, id: randomID(), now: a.now(), lifetime: d.Lifetime, envID: d.EnvID}
 	limit, _ := a.limits(ctx)
 	s := a.newStager(ctx, sent, limit)
 	if err := a.compose(ctx, s, dir, m, d); err != nil {
@@ -98,9 +99,6 @@ type recipient struct {
 
 // sendStaged makes a mail of what was composed.
 func (a *Account) sendStaged(ctx context.Context, m *outMail) (out []Outgoing, err error) {
-	if m.own, err = a.self(ctx, a.db); err != nil {
-		return nil, err
-	}
 	for i, to := range m.to {
 		if to.waiting() == "" {
 			if m.to[i].with, err = a.outPair(ctx, m.own, to.peer); err != nil {
@@ -298,6 +296,9 @@ func (a *Account) enqueue(ctx context.Context, tx *sql.Tx, m *outMail) ([]Outgoi
 		}
 		o := Outgoing{ID: m.id, To: to.name, Passport: to.id, Subject: m.view.Subject, Size: m.size, Since: m.now, Reason: to.waiting(), Created: m.now,
 			History: []Change{{State: Queued, Time: m.now, Note: to.waiting()}}}
+		if m.count > smallMail {
+			a.touch(changedLarge)
+		}
 		if to.with != nil && m.count <= smallMail {
 			if o.Envelopes, err = a.sealParts(ctx, tx, n, c, pieces, m.own, to.peer, to.with, m.now.Add(m.lifetime)); err != nil {
 				return nil, err

@@ -19,7 +19,8 @@ const keptStatements = 256
 // reads all columns by "*" would fail once, and there is none.
 type statements struct {
 	driver.Connector
-	init func(*sqlite3.Conn) error // of a new connection
+	touch func(changes)             // told what a statement changes that is executed
+	init  func(*sqlite3.Conn) error // of a new connection
 }
 
 // Connect implements driver.Connector.
@@ -33,7 +34,7 @@ func (s statements) Connect(ctx context.Context) (driver.Conn, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &keepingConn{sqliteConn: conn, kept: make(map[string]driver.Stmt)}, nil
+	return &keepingConn{sqliteConn: conn, touch: s.touch, kept: make(map[string]*keptStmt)}, nil
 }
 
 // sqliteConn is what the driver's connections can do.
@@ -46,28 +47,36 @@ type sqliteConn interface {
 // keepingConn is a connection with its kept statements, none of which is being used.
 type keepingConn struct {
 	sqliteConn
-	kept map[string]driver.Stmt
+	touch func(changes)
+	kept  map[string]*keptStmt
+}
+
+// ExecContext implements driver.ExecerContext, for statements without arguments.
+func (c *keepingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if len(args) == 0 {
+		c.touch(changesOf(query))
+	}
+	return c.sqliteConn.ExecContext(ctx, query, args)
 }
 
 // PrepareContext implements driver.ConnPrepareContext.
 func (c *keepingConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	s := c.kept[query]
-	if s != nil {
+	if s := c.kept[query]; s != nil {
 		delete(c.kept, query) // it may be asked for again before this one is closed
-	} else {
-		var err error
-		if s, err = c.sqliteConn.PrepareContext(ctx, query); err != nil {
-			return nil, err
-		}
+		return s, nil
 	}
-	return &keptStmt{sqliteStmt: s.(sqliteStmt), c: c, query: query}, nil
+	s, err := c.sqliteConn.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return &keptStmt{sqliteStmt: s.(sqliteStmt), c: c, query: query, changes: changesOf(query)}, nil
 }
 
 // Close implements driver.Conn.
 func (c *keepingConn) Close() error {
 	var err error
 	for _, s := range c.kept {
-		err = errors.Join(err, s.Close())
+		err = errors.Join(err, s.sqliteStmt.Close())
 	}
 	c.kept = nil
 	return errors.Join(err, c.sqliteConn.Close())
@@ -83,8 +92,15 @@ type sqliteStmt interface {
 
 type keptStmt struct {
 	sqliteStmt
-	c     *keepingConn
-	query string
+	c       *keepingConn
+	query   string
+	changes changes
+}
+
+// ExecContext implements driver.StmtExecContext.
+func (s *keptStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	s.c.touch(s.changes)
+	return s.sqliteStmt.ExecContext(ctx, args)
 }
 
 // Close implements driver.Stmt. The driver resets a statement and forgets its values when it
@@ -93,6 +109,6 @@ func (s *keptStmt) Close() error {
 	if s.c.kept == nil || s.c.kept[s.query] != nil || len(s.c.kept) >= keptStatements {
 		return s.sqliteStmt.Close()
 	}
-	s.c.kept[s.query] = s.sqliteStmt
+	s.c.kept[s.query] = s
 	return nil
 }

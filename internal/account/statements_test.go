@@ -11,7 +11,7 @@ import (
 
 func statementsDB(t *testing.T) *sql.Conn {
 	t.Helper()
-	db, err := openDBFile(filepath.Join(t.TempDir(), databaseFile), "rwc", [32]byte{1})
+	db, err := openDBFile(filepath.Join(t.TempDir(), databaseFile), "rwc", [32]byte{1}, func(changes) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func (a *Account) Wait(ctx context.Context, id MailID, want State, o SyncOptions
 // brings the changes ends, so does waitFor, with its error.
 func (a *Account) waitFor(ctx context.Context, id MailID, want State, ended chan error) ([]Outgoing, error) {
 	for {
-		changed := a.change()
+		changed := a.change(changedOutbox)
 		list, err := a.Status(ctx, id)
 		if err != nil || settledFor(list, want) {
 			return list, err

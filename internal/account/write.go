@@ -61,6 +61,7 @@ func (a *Account) writeInTurn(c *writeCall) {
 	batch := a.waiting.list
 	a.waiting.list = nil
 	a.waiting.Unlock()
+	a.touched.Store(0)
 	if len(batch) == 1 || !a.writeTogether(batch) {
 		for _, c := range batch {
 			if !c.done {
@@ -70,7 +71,7 @@ func (a *Account) writeInTurn(c *writeCall) {
 	}
 	for _, c := range batch {
 		if c.err == nil {
-			a.notify()
+			a.notify(changes(a.touched.Load()))
 			break
 		}
 	}

@@ -73,7 +73,7 @@ func (a *imapAccount) follow() {
 	go func() {
 		defer close(done)
 		for {
-			changed := a.Changed()
+			changed := a.FoldersChanged()
 			for _, m := range a.listOpened() {
 				m.refresh(ctx) // an error comes to light when a session asks
 			}
@@ -151,7 +151,7 @@ func (m *mailbox) refresh(ctx context.Context) error {
 	if !m.stale() {
 		return nil
 	}
-	changed := m.acc.Changed() // before the question: what comes after it is seen the next time
+	changed := m.acc.FoldersChanged() // before the question: what comes after it is seen the next time
 	news, err := m.acc.FolderChanges(ctx, m.id, m.at)
 	if errors.Is(err, account.ErrNotFound) {
 		news, err = account.FolderChanges{At: m.at, Reset: true, UIDNext: m.uidNext}, nil // the folder was deleted
