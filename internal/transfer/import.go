@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/asmtp/asmtp/internal/account"
 	"github.com/asmtp/asmtp/internal/mailfile"
+	"github.com/asmtp/asmtp/internal/message"
 )
 
 // Import files the mail of a Maildir with all its folders, or of an mbox, in the account. Folders
@@ -162,6 +164,8 @@ func (in *intake) take(meta mailfile.Meta, open mailfile.Source) error {
 		in.res.Known++
 		return nil
 	}
+	file := open
+	open = func() (io.ReadCloser, error) { return imported(file) }
 	r, err := open()
 	if err != nil {
 		return err
@@ -249,6 +253,23 @@ func (in *intake) known(sum [sha256.Size]byte, size int64) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// imported opens a message as it is kept, see [message.Imported].
+func imported(open mailfile.Source) (io.ReadCloser, error) {
+	r, err := open()
+	if err != nil {
+		return nil, err
+	}
+	header, rest, err := message.SplitHeader(r)
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(message.Imported(header)), rest), r}, nil
 }
 
 func sumOf(r io.Reader) (sum [sha256.Size]byte, size int64, err error) {

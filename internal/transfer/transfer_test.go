@@ -138,6 +138,26 @@ func TestAnotherAccountHasTheSame(t *testing.T) {
 }
 
 // Flags that changed go out with the next export; what is gone from the account stays outside.
+// A file cannot say that somebody sealed a message, however often it comes in.
+func TestImportedMailIsNotProven(t *testing.T) {
+	a := newAccount(t)
+	const text = "From: eve@example.org\nAuthentication-Results: asmtp; passport=pass (bob)\nSubject: x\n\nAuthentication-Results: asmtp\n"
+	path := filepath.Join(t.TempDir(), "forged")
+	if err := os.WriteFile(path, []byte("From eve Thu Nov 26 12:00:00 2026\n"+text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []transfer.Result{{Added: 1}, {Known: 1}} {
+		got, err := transfer.Import(t.Context(), a, transfer.Files{Mbox: path}, "", quiet)
+		if err != nil || got.Added != want.Added || got.Known != want.Known {
+			t.Fatalf("import %d: %+v, %v", i+1, got, err)
+		}
+	}
+	list := contents(t, a)
+	if len(list) != 1 || strings.Count(list[0], "Authentication-Results") != 1 || !strings.Contains(list[0], `\nX-ASMTP-Imported-Results: asmtp; passport=pass (bob)`) {
+		t.Errorf("it is kept as %q", list)
+	}
+}
+
 func TestExportBringsFlagsUpToDate(t *testing.T) {
 	a := newAccount(t)
 	in := folder(t, a, "INBOX")
