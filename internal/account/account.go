@@ -42,6 +42,9 @@ type Account struct {
 		waiting map[changes]chan struct{} // each closed at the next of its changes
 	}
 
+	links   atomic.Int32 // sessions of a Sync that follows
+	untried sync.Map     // rows of mail that counts as offered, see enqueueFor, and was not
+
 	mailFloor  int64         // mail up to that size is always taken in
 	completing chan struct{} // holds one element while a large mail is completed
 	completed  atomic.Int64  // how many mails were complete since the account was opened

@@ -192,6 +192,8 @@ func (f *follower) followNode(ctx context.Context, n Node) error {
 	g, gctx := errgroup.WithContext(ctx)
 	f.setLive(s, true)
 	defer f.setLive(s, false)
+	f.a.links.Add(1)
+	defer f.a.links.Add(-1)
 	g.Go(func() error { return s.receive(gctx, true, f.noteHeard) })
 	g.Go(func() error { return s.fetchPassports(gctx, true) })
 	g.Go(func() error { return s.keepWatching(gctx) })

@@ -422,6 +422,37 @@ func TestCancelAfterLostAnswer(t *testing.T) {
 	wantError(t, alice.Cancel(t.Context(), id), account.ErrTooLate)
 }
 
+// A mail that was written while a node was connected, and refused by it, can be cancelled.
+func TestCancelAfterRefusalAtOnce(t *testing.T) {
+	full := nodetest.Start(t, func(o *node.Options) { o.SmallQuota, o.LargeQuota = 1, 1 })
+	alice := create(t, nil, "alice")
+	join(t, full, alice)
+	following, stop := context.WithCancel(deadline(t))
+	ready, ended := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		alice.Sync(following, account.SyncOptions{Follow: true, OnProgress: func(p account.Progress) {
+			if p.Step == "caught up" {
+				ready <- struct{}{}
+			}
+		}})
+	}()
+	defer func() { stop(); <-ended }()
+	<-ready
+	id := send(t, alice, account.Draft{To: []string{"alice"}, Text: "x"})
+	for changed := alice.Changed(); state(t, alice, id).Reason == ""; changed = alice.Changed() {
+		select {
+		case <-changed:
+		case <-following.Done():
+			t.Fatal("the node did not answer")
+		}
+	}
+	if err := alice.Cancel(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	wantState(t, alice, id, account.Cancelled)
+}
+
 // A node that does not answer makes a sync wait once; when it answers again, it is used
 // again.
 func TestAilingNodeIsNotAwaited(t *testing.T) {

@@ -44,6 +44,7 @@ type due struct {
 	end     time.Time
 	tries   int
 	offered bool  // a node may have all of it
+	untried bool  // with offered: but none was asked yet
 	with    *pair // what its envelopes are sealed with; set by prepare
 }
 
@@ -286,6 +287,9 @@ func (s *session) submit(ctx context.Context, ids []envelope.ID, fetch func(enve
 // offer notes that the node may soon have all of these mails, and leaves out those
 // that were cancelled: from now on they cannot be. What was noted before needs no more.
 func (a *Account) offer(ctx context.Context, group []*due) (left []*due, err error) {
+	for _, d := range group {
+		_, d.untried = a.untried.LoadAndDelete(d.n)
+	}
 	if !slices.ContainsFunc(group, func(d *due) bool { return !d.offered }) {
 		return group, nil
 	}
@@ -405,7 +409,7 @@ func (s *session) markRefused(ctx context.Context, d *due, r clientapi.Refusal) 
 	}
 	return s.a.write(ctx, func(tx *sql.Tx) error {
 		next := s.a.nextTry(ctx, tx, d)
-		_, err := tx.ExecContext(ctx, "UPDATE outgoing SET offered = ?, tries = tries + 1, next = ? WHERE n = ?", d.offered, millis(next), d.n)
+		_, err := tx.ExecContext(ctx, "UPDATE outgoing SET offered = ?, tries = tries + 1, next = ? WHERE n = ?", d.offered && !d.untried, millis(next), d.n)
 		if err != nil {
 			return err
 		}

@@ -309,18 +309,24 @@ func (a *Account) enqueue(ctx context.Context, tx *sql.Tx, m *outMail) ([]Outgoi
 	return out, nil
 }
 
-// enqueueFor makes the row of a mail on its way to one recipient.
+// enqueueFor makes the row of a mail on its way to one recipient. With a node to which it
+// goes at once it counts as offered from the beginning: to note that later is one more
+// transaction.
 func (a *Account) enqueueFor(ctx context.Context, tx *sql.Tx, m *outMail, mail int64, to recipient) (int64, error) {
 	now := millis(m.now)
-	r, err := tx.ExecContext(ctx, `INSERT INTO outgoing (mail, mail_id, body_hash, recipient, created, lifetime_end, state, since, reason, notify, envid, orcpt)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, mail, m.id[:], m.hash[:], to.id[:], now, millis(m.now.Add(m.lifetime)), Queued, now, to.waiting(),
-		to.notify, m.envID, to.orcpt)
+	atOnce := to.with != nil && m.count <= smallMail && a.links.Load() > 0
+	r, err := tx.ExecContext(ctx, `INSERT INTO outgoing (mail, mail_id, body_hash, recipient, created, lifetime_end, state, since, reason, notify, envid, orcpt, offered)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, mail, m.id[:], m.hash[:], to.id[:], now, millis(m.now.Add(m.lifetime)), Queued, now, to.waiting(),
+		to.notify, m.envID, to.orcpt, atOnce)
 	if err != nil {
 		return 0, err
 	}
 	n, err := r.LastInsertId()
 	if err != nil {
 		return 0, err
+	}
+	if atOnce {
+		a.untried.Store(n, true)
 	}
 	_, err = tx.ExecContext(ctx, "INSERT INTO history VALUES (?, ?, 0, ?, ?)", n, Queued, now, to.waiting())
 	return n, err
