@@ -77,3 +77,6 @@ func WithPublic(k *PrivateKey, public PublicKey) *PrivateKey {
 	other.public = public
 	return &other
 }
+
+// KnownSecrets is how many common secrets k remembers, and how many it may.
+func KnownSecrets(k *SharedPrivate) (n, most int) { return len(k.known.of), maxCommonSecrets }

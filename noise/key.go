@@ -1,6 +1,7 @@
 package noise
 
 import (
+	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha512"
@@ -205,6 +206,8 @@ func allOnes(b []byte) bool {
 type SharedPrivate struct {
 	scalar [KeySize]byte
 	public SharedPublic
+	key    *ecdh.PrivateKey // the same in the form that computes without deriving public anew
+	known  commonSecrets
 }
 
 // NewSharedPrivate reads a secret of 32 bytes that is clamped already, as it
@@ -216,13 +219,13 @@ func NewSharedPrivate(scalar []byte) (*SharedPrivate, error) {
 	if scalar[0]&7 != 0 || scalar[31]&0xc0 != 0x40 {
 		return nil, fmt.Errorf("%w: X25519 secret is not clamped", ErrKey)
 	}
-	k := new(SharedPrivate)
-	copy(k.scalar[:], scalar)
-	public, err := curve25519.X25519(scalar, curve25519.Basepoint)
+	key, err := ecdh.X25519().NewPrivateKey(scalar)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
-	copy(k.public[:], public)
+	k := &SharedPrivate{key: key}
+	copy(k.scalar[:], scalar)
+	copy(k.public[:], key.PublicKey().Bytes())
 	return k, nil
 }
 
@@ -244,7 +247,7 @@ func (k *SharedPrivate) Public() SharedPublic { return k.public }
 func (k *SharedPrivate) Bytes() []byte { return append([]byte(nil), k.scalar[:]...) }
 
 // DH returns the common secret with peer, 32 bytes, as RFC 7748 section 6.1 does it.
-func (k *SharedPrivate) DH(peer SharedPublic) ([]byte, error) { return x25519(k.scalar[:], peer[:]) }
+func (k *SharedPrivate) DH(peer SharedPublic) ([]byte, error) { return dh(k.key, peer[:]) }
 
 // Equal reports whether both hold the same secret, in constant time.
 func (k *SharedPrivate) Equal(other *SharedPrivate) bool {

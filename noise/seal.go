@@ -31,14 +31,14 @@ var (
 // only its owner can open it and then knows that from sealed it, or that its own
 // key leaked. The result has XOverhead more bytes. A nil random means crypto/rand.
 func SealX(random io.Reader, prologue []byte, from *SharedPrivate, to SharedPublic, payload []byte) ([]byte, error) {
-	return sealX(x25519Suite, random, prologue, from.pair(), to[:], payload)
+	return sealX(suiteFor(&sealingDH{own: from, to: to}), random, prologue, from.pair(), to[:], payload)
 }
 
 // OpenX opens what SealX made for own with the same prologue, and returns the
 // sender's key as it stands in the message. Compare it, byte by byte, with the one
 // expected: everybody can seal for own.
 func OpenX(prologue []byte, own *SharedPrivate, message []byte) (payload []byte, from SharedPublic, err error) {
-	payload, static, err := openX(x25519Suite, prologue, own.pair(), message)
+	payload, static, err := openX(suiteFor(&sealingDH{own: own}), prologue, own.pair(), message)
 	if err != nil {
 		return nil, SharedPublic{}, err
 	}
