@@ -86,7 +86,7 @@ func (a *Account) sentAlready(ctx context.Context, tx *sql.Tx, f Filing, message
 	var p placed
 	var keywords string
 	err := tx.QueryRowContext(ctx, `SELECT p.uid, p.mail, p.flags, p.keywords FROM mails m JOIN places p ON p.mail = m.n JOIN folders f ON f.n = p.folder
-		WHERE m.message_id = ? AND m.folder = ? AND p.folder = ? AND f.special = ?`, messageID, sent, f.Folder, SpecialSent).
+		WHERE m.message_id = ? AND m.message_id <> '' AND m.folder = ? AND m.folder > 0 AND p.folder = ? AND f.special = ?`, messageID, sent, f.Folder, SpecialSent).
 		Scan(&p.uid, &p.mail, &p.flags, &keywords)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil

@@ -58,7 +58,7 @@ func openDBFile(path, mode string, key [32]byte, touch func(changes)) (*sql.DB, 
 	pragmas := "PRAGMA hexkey='" + hex.EncodeToString(key[:]) + `';
 		PRAGMA busy_timeout=60000; PRAGMA temp_store=memory; PRAGMA journal_mode=wal;
 		PRAGMA synchronous=` + synchronous + `; PRAGMA foreign_keys=on; PRAGMA secure_delete=fast`
-	connector, err := new(driver.SQLite).OpenConnector(fileURI(path) + "?vfs=" + vfsName + "&mode=" + mode + "&_txlock=immediate")
+	connector, err := new(driver.SQLite).OpenConnector(fileURI(path) + "?vfs=" + vfsName + "&mode=" + mode)
 	if err != nil {
 		return nil, hideKey(err)
 	}

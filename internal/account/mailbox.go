@@ -133,7 +133,7 @@ func (a *Account) placeSent(ctx context.Context, tx *sql.Tx, mail int64, id Mail
 	if messageID != "" {
 		var n int
 		err := tx.QueryRowContext(ctx, `SELECT count(*) FROM mails m JOIN places p ON p.mail = m.n
-			WHERE m.message_id = ? AND m.folder = ? AND p.folder = ?`, messageID, filed, folder).Scan(&n)
+			WHERE m.message_id = ? AND m.message_id <> '' AND m.folder = ? AND m.folder > 0 AND p.folder = ?`, messageID, filed, folder).Scan(&n)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"strings"
 
 	"github.com/ncruces/go-sqlite3"
 	sqlitedriver "github.com/ncruces/go-sqlite3/driver"
@@ -51,13 +52,53 @@ type keepingConn struct {
 	kept  map[string]*keptStmt
 }
 
-// ExecContext implements driver.ExecerContext, for statements without arguments.
+// ExecContext implements driver.ExecerContext, for several statements in one text. One alone
+// is prepared and kept.
 func (c *keepingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if len(args) == 0 {
-		c.touch(changesOf(query))
+	if len(args) > 0 || !strings.Contains(query, ";") {
+		return nil, driver.ErrSkip
 	}
+	c.touch(changesOf(query))
 	return c.sqliteConn.ExecContext(ctx, query, args)
 }
+
+// BeginTx implements driver.ConnBeginTx. Who only reads is trusted to: the pragma that the
+// driver would set makes SQLite forget how it runs every statement of the connection.
+func (c *keepingConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	query := "BEGIN IMMEDIATE"
+	if opts.ReadOnly {
+		query = "BEGIN"
+	}
+	if err := c.run(ctx, query); err != nil {
+		return nil, err
+	}
+	return keptTx{c}, nil
+}
+
+// run executes a statement that is kept.
+func (c *keepingConn) run(ctx context.Context, query string) error {
+	s, err := c.PrepareContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	_, err = s.(*keptStmt).sqliteStmt.ExecContext(ctx, nil) // it changes no table
+	return errors.Join(err, s.Close())
+}
+
+// keptTx is a transaction of a connection.
+type keptTx struct{ c *keepingConn }
+
+// Commit implements driver.Tx.
+func (t keptTx) Commit() error {
+	err := t.c.run(context.Background(), "COMMIT")
+	if err != nil && !t.c.Raw().GetAutocommit() {
+		t.Rollback()
+	}
+	return err
+}
+
+// Rollback implements driver.Tx.
+func (t keptTx) Rollback() error { return t.c.run(context.Background(), "ROLLBACK") }
 
 // PrepareContext implements driver.ConnPrepareContext.
 func (c *keepingConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+
+	"github.com/ncruces/go-sqlite3"
 )
 
 func statementsDB(t *testing.T) *sql.Conn {
@@ -58,8 +60,8 @@ func TestStatementsAreKept(t *testing.T) {
 		}
 	}
 	err := c.Raw(func(conn any) error {
-		if kept := conn.(*keepingConn).kept; len(kept) != 3 {
-			t.Errorf("%d statements are kept, want 3", len(kept))
+		if kept := conn.(*keepingConn).kept; len(kept) != 4 {
+			t.Errorf("%d statements are kept, want 4", len(kept))
 		}
 		return nil
 	})
@@ -98,6 +100,43 @@ func TestStatementIsUsedTwiceAtATime(t *testing.T) {
 			t.Errorf("sum %d, %v", sum, err)
 		}
 		rows.Close()
+	}
+}
+
+// No transaction, whether it reads or writes, makes SQLite plan a kept statement anew.
+func TestKeptStatementsArePlannedOnce(t *testing.T) {
+	c := statementsDB(t)
+	execute(t, c, "CREATE TABLE t (a)")
+	const query = "SELECT count(*) FROM t WHERE a = ?"
+	for i := range 6 {
+		tx, err := c.BeginTx(t.Context(), &sql.TxOptions{ReadOnly: i%2 == 0})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var n int
+		if err := tx.QueryRowContext(t.Context(), query, i).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		if i < 3 {
+			err = tx.Rollback()
+		} else {
+			err = tx.Commit()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := c.Raw(func(conn any) error {
+		s := conn.(*keepingConn).kept[query].sqliteStmt.(interface {
+			Status(sqlite3.StmtStatus, bool) int
+		})
+		if n := s.Status(sqlite3.STMTSTATUS_REPREPARE, false); n != 0 {
+			t.Errorf("planned anew %d times", n)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
