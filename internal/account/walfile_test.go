@@ -3,6 +3,7 @@ package account
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -15,90 +16,204 @@ import (
 
 	"github.com/ncruces/go-sqlite3/driver"
 	"github.com/ncruces/go-sqlite3/vfs"
+	"lukechampine.com/adiantum"
 )
 
-// blocks is a file that counts how often each block was written.
-type blocks struct {
+// logFile is a file in memory that notes what is written.
+type logFile struct {
 	vfs.File
-	b       []byte
-	written map[int64]int
+	b      []byte
+	writes [][2]int64 // from, to
 }
 
-func (f *blocks) ReadAt(p []byte, off int64) (int, error) {
+func (f *logFile) ReadAt(p []byte, off int64) (int, error) {
 	return bytes.NewReader(f.b).ReadAt(p, off)
 }
 
-func (f *blocks) WriteAt(p []byte, off int64) (int, error) {
-	if end := int(off) + len(p); end > len(f.b) {
-		f.b = append(f.b, make([]byte, (end+walBlock-1)/walBlock*walBlock-len(f.b))...)
+func (f *logFile) WriteAt(p []byte, off int64) (int, error) {
+	end := off + int64(len(p))
+	if end > int64(len(f.b)) {
+		f.b = append(f.b, make([]byte, end-int64(len(f.b)))...)
 	}
-	if off/walBlock != (off+int64(len(p))-1)/walBlock {
-		return 0, errors.New("write across blocks")
-	}
-	f.written[off/walBlock]++
+	f.writes = append(f.writes, [2]int64{off, end})
 	return copy(f.b[off:], p), nil
 }
 
-func (f *blocks) Size() (int64, error) { return int64(len(f.b)), nil }
+func (f *logFile) Sync(vfs.SyncFlag) error { return nil }
 
-func (f *blocks) Truncate(size int64) error {
+func (f *logFile) Size() (int64, error) { return int64(len(f.b)), nil }
+
+func (f *logFile) Truncate(size int64) error {
 	f.b = f.b[:size]
 	return nil
 }
 
-// Bytes are where they were written, and appending writes no block of a frame again.
-func TestWALFileKeepsItsBlocksApart(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	f := &blocks{written: map[int64]int{}}
-	w := &walFile{f}
-	var want []byte
-	put := func(n int) {
-		p := make([]byte, n)
-		for i := range p {
-			p[i] = byte(random.Uint32())
-		}
-		if n, err := w.WriteAt(p, int64(len(want))); n != len(p) || err != nil {
-			t.Fatal(n, err)
-		}
-		want = append(want, p...)
+// logWriter writes a log as SQLite does, and knows what must be in it.
+type logWriter struct {
+	t      *testing.T
+	random *rand.Rand
+	w      *walFile
+	want   []byte
+	frames int64 // that are committed
+}
+
+func (l *logWriter) write(p []byte, off int64) {
+	l.t.Helper()
+	if n, err := l.w.WriteAt(p, off); n != len(p) || err != nil {
+		l.t.Fatal(n, err)
 	}
-	put(walHeader)
-	for range 20 { // as SQLite writes frames
-		put(walFrameHeader)
-		if size, _ := w.Size(); size != int64(len(want)) {
-			t.Fatalf("size %d, want %d", size, len(want))
+	if end := off + int64(len(p)); end > int64(len(l.want)) {
+		l.want = append(l.want, make([]byte, end-int64(len(l.want)))...)
+	}
+	copy(l.want[off:], p)
+}
+
+func (l *logWriter) bytes(n int) []byte {
+	p := make([]byte, n)
+	for i := range p {
+		p[i] = byte(l.random.Uint32())
+	}
+	return p
+}
+
+// transaction writes frames; the last says that it is, if commit is set.
+func (l *logWriter) transaction(frames int64, commit bool) {
+	l.t.Helper()
+	for i := range frames {
+		h := l.bytes(walFrameHeader)
+		binary.BigEndian.PutUint32(h[4:], 0)
+		if commit && i == frames-1 {
+			binary.BigEndian.PutUint32(h[4:], 7)
 		}
-		put(walBlock)
+		at := walHeader + (l.frames+i)*walFrame
+		l.write(h, at)
+		l.write(l.bytes(walPage), at+walFrameHeader)
 	}
-	if size, _ := w.Size(); size != int64(len(want)) {
-		t.Fatalf("size %d, want %d", size, len(want))
+	if commit {
+		l.frames += frames
 	}
-	for block, n := range f.written {
-		if n > 1 {
-			t.Errorf("block %d was written %d times", block, n)
+}
+
+// others checks what another connection sees of what was committed.
+func (l *logWriter) others(f *logFile) {
+	l.t.Helper()
+	end := walHeader + l.frames*walFrame
+	got := make([]byte, end)
+	other := &walFile{File: f, cipher: adiantum.New(make([]byte, 32))}
+	if n, err := other.ReadAt(got, 0); n != len(got) || err != nil {
+		l.t.Fatal(n, err)
+	}
+	if !bytes.Equal(got, l.want[:end]) {
+		l.t.Fatal("another connection sees what was not written")
+	}
+}
+
+func newLogWriter(t *testing.T, f *logFile) *logWriter {
+	l := &logWriter{t: t, random: rand.New(rand.NewPCG(1, 2)), w: &walFile{File: f, cipher: adiantum.New(make([]byte, 32))}}
+	l.write(l.bytes(walHeader), 0)
+	return l
+}
+
+// A frame is one write, which is in the file before anybody is told of it, and none that was
+// committed is written again.
+func TestLogWritesFramesWhole(t *testing.T) {
+	f := &logFile{}
+	l := newLogWriter(t, f)
+	for range 20 {
+		f.writes = nil
+		end := walHeader + l.frames*walFrame
+		l.transaction(1+l.random.Int64N(30), true)
+		for _, w := range f.writes {
+			if w != [2]int64{end, end + walFrame} {
+				t.Fatalf("wrote %d, want the frame at %d", w, end)
+			}
+			end += walFrame
 		}
-	}
-	for range 1000 {
-		off := random.IntN(len(want) + 100)
-		p := make([]byte, 1+random.IntN(3*walFrame))
-		n, err := w.ReadAt(p, int64(off))
-		rest := want[min(off, len(want)):]
-		if wantN := min(len(p), len(rest)); n != wantN || !bytes.Equal(p[:n], rest[:n]) || (n < len(p)) != (err == io.EOF) {
-			t.Fatalf("read %d at %d: %d, %v", len(p), off, n, err)
+		if end != walHeader+l.frames*walFrame {
+			t.Fatalf("frames are written up to %d of %d", end, walHeader+l.frames*walFrame)
 		}
+		l.others(f)
 	}
-	for _, frames := range []int64{7, 3, 0} {
-		size := walHeader + frames*walFrame
-		if err := w.Truncate(size); err != nil {
-			t.Fatal(err)
+	if bytes.Contains(f.b, l.want[walHeader+walFrameHeader:][:32]) {
+		t.Error("a page is in the log in clear")
+	}
+}
+
+// Whatever SQLite does between commits: transactions that are taken back, changed before
+// they are committed, read while they are written, or written after another process wrote
+// its own.
+func TestLogHoldsWhatWasWritten(t *testing.T) {
+	f := &logFile{}
+	l := newLogWriter(t, f)
+	for range 300 {
+		switch l.random.IntN(8) {
+		case 0:
+			l.transaction(100+l.random.Int64N(100), true)
+		case 1:
+			l.transaction(1+l.random.Int64N(100), false) // is taken back
+		case 2:
+			frames := 2 + l.random.Int64N(90)
+			l.transaction(frames, false)
+			for range 5 { // pages that changed again, and the checksums behind them
+				at := walHeader + (l.frames+l.random.Int64N(frames))*walFrame
+				l.write(l.bytes(walPage), at+walFrameHeader)
+				l.write(l.bytes(walFrameHeader), at)
+			}
+			last := walHeader + (l.frames+frames-1)*walFrame
+			l.write(l.bytes(walFrameHeader), last)
+			l.frames += frames
+		case 3: // another process
+			mine := l.w
+			l.w = &walFile{File: f, cipher: adiantum.New(make([]byte, 32))}
+			l.transaction(1+l.random.Int64N(5), true)
+			l.w = mine
+		case 4: // the log begins anew
+			l.frames = 0
+			l.write(l.bytes(walHeader), 0)
+		case 5:
+			off := l.random.IntN(len(l.want) + 100)
+			p := make([]byte, 1+l.random.IntN(3*walFrame))
+			n, err := l.w.ReadAt(p, int64(off))
+			rest := l.want[min(off, len(l.want)):]
+			if wantN := min(len(p), len(rest)); n != wantN || !bytes.Equal(p[:n], rest[:n]) || (n < len(p)) != (err == io.EOF) {
+				t.Fatalf("read %d at %d: %d, %v", len(p), off, n, err)
+			}
+		default:
+			l.transaction(1+l.random.Int64N(5), true)
 		}
-		if got, _ := w.Size(); got != size {
-			t.Fatalf("size %d after truncating to %d", got, size)
-		}
+		l.others(f)
 	}
-	if err := w.Truncate(0); err != nil || len(f.b) != 0 {
-		t.Fatal(len(f.b), err)
+}
+
+// What cannot be written is not there later either.
+func TestLogThatCannotBeWritten(t *testing.T) {
+	f := &fullFile{}
+	l := newLogWriter(t, &f.logFile)
+	l.transaction(3, true)
+	l.w.File, f.full = f, true
+	if _, err := l.w.WriteAt(make([]byte, walFrame), walHeader+3*walFrame); !errors.Is(err, errFull) {
+		t.Fatalf("write: %v", err)
 	}
+	if err := l.w.Sync(vfs.SYNC_FULL); err != nil {
+		t.Fatalf("sync: %v", err)
+	}
+	f.full = false
+	l.transaction(2, true) // where the failed one was
+	l.others(&f.logFile)
+}
+
+var errFull = errors.New("full")
+
+type fullFile struct {
+	logFile
+	full bool
+}
+
+func (f *fullFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.full {
+		return 0, errFull
+	}
+	return f.logFile.WriteAt(p, off)
 }
 
 // Who reads while others write sees what was committed. With frames across the blocks of
@@ -143,7 +258,7 @@ func TestReadersSeeNoHalfWrittenBlock(t *testing.T) {
 
 func walDB(t *testing.T, path, name string) querier {
 	t.Helper()
-	db, err := driver.Open(fileURI(path) + "?vfs=" + name + "&hexkey=" + testHexKey +
+	db, err := driver.Open(fileURI(path) + "?vfs=" + name + "&_pragma=hexkey('" + testHexKey + "')" +
 		"&_pragma=busy_timeout(60000)&_pragma=journal_mode(wal)&_pragma=synchronous(off)")
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +288,7 @@ func TestLogOfOtherLayoutIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	db, err := driver.Open(fileURI(filepath.Join(left, databaseFile)) + "?vfs=" + vfsName + "&hexkey=" + testHexKey)
+	db, err := driver.Open(fileURI(filepath.Join(left, databaseFile)) + "?vfs=" + vfsName + "&_pragma=hexkey('" + testHexKey + "')")
 	if err == nil {
 		defer db.Close()
 		var n int
@@ -194,7 +309,7 @@ func TestLogOfZeroesIsEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.(io.Closer).Close()
-	if err := os.WriteFile(path+"-wal", make([]byte, 3*walBlock), 0o600); err != nil {
+	if err := os.WriteFile(path+"-wal", make([]byte, 3*4096), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var n int
