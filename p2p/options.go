@@ -28,6 +28,8 @@ type Spool interface {
 	Put(ctx context.Context, from noise.PublicKey, envelopes []*envelope.Envelope) ([]Stored, error)
 	// Missing returns those of ids that are not stored.
 	Missing(ids []envelope.ID) []envelope.ID
+	// Ends returns when those of ids end that are stored.
+	Ends(ids []envelope.ID) (map[envelope.ID]passport.Time, error)
 	// Envelope returns the bytes of a stored envelope.
 	Envelope(id envelope.ID) ([]byte, error)
 	// Envelopes calls fn with what is stored in the order of ids, beginning behind

@@ -31,25 +31,20 @@ func (s unended) Missing(ids []envelope.ID) []envelope.ID {
 	if len(missing) == len(ids) {
 		return missing
 	}
-	seen := make(map[envelope.ID]bool, len(missing))
+	ends, err := s.Spool.Ends(ids)
+	if err != nil {
+		return missing
+	}
 	for _, id := range missing {
-		seen[id] = true
+		delete(ends, id) // it may have come since
 	}
 	for _, id := range ids {
-		if !seen[id] && s.hides(id) {
+		if end, ok := ends[id]; ok && s.ended(end) {
 			missing = append(missing, id)
+			delete(ends, id)
 		}
 	}
 	return missing
-}
-
-// hides reports whether an envelope is stored and has ended.
-func (s unended) hides(id envelope.ID) (hides bool) {
-	err := s.Spool.Envelopes(before(id), func(m envelope.Meta) bool {
-		hides = m.ID == id && s.ended(m.Expires)
-		return false
-	})
-	return hides && err == nil
 }
 
 // Envelope returns the bytes of a stored envelope that has not ended.

@@ -313,6 +313,9 @@ func (s overlaySpool) Put(ctx context.Context, from noise.PublicKey, envelopes [
 }
 
 func (s overlaySpool) Missing(ids []envelope.ID) []envelope.ID { return s.n.spool.Missing(ids) }
+func (s overlaySpool) Ends(ids []envelope.ID) (map[envelope.ID]passport.Time, error) {
+	return s.n.store.Ends(ids)
+}
 func (s overlaySpool) Envelope(id envelope.ID) ([]byte, error) { return s.n.spool.Envelope(id) }
 func (s overlaySpool) Envelopes(after envelope.ID, fn func(envelope.Meta) bool) error {
 	return s.n.store.Envelopes(after, fn)

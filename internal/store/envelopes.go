@@ -285,6 +285,28 @@ func (s *Store) Missing(ids []envelope.ID) (missing []envelope.ID) {
 	return missing
 }
 
+// Ends returns when those of ids end that are stored.
+func (s *Store) Ends(ids []envelope.ID) (map[envelope.ID]passport.Time, error) {
+	ends := make(map[envelope.ID]passport.Time, len(ids))
+	return ends, s.view(func(txn *badger.Txn) error {
+		for _, id := range ids {
+			v, err := get(txn, indexKey(id))
+			if err != nil {
+				return fmt.Errorf("end of envelope %s: %w", id.Short(), err)
+			}
+			if v == nil {
+				continue
+			}
+			x, err := parseIndex(id, v)
+			if err != nil {
+				return err
+			}
+			ends[id] = x.expires
+		}
+		return nil
+	})
+}
+
 // Envelopes calls fn with all stored envelopes whose id is greater than after, in the
 // order of their ids, until it returns false. Only the index is read, in one
 // consistent state; fn must not take long, since it holds that state in place.

@@ -86,6 +86,11 @@ func testEnvelopes(t *testing.T, f *fixture) {
 	if got := f.Missing([]envelope.ID{absent, a.ID(), absent}); !slices.Equal(got, []envelope.ID{absent}) {
 		t.Errorf("missing %v", got)
 	}
+	ends, err := f.Ends([]envelope.ID{absent, a.ID()})
+	ok(t, err)
+	if len(ends) != 1 || ends[a.ID()] != a.Expires {
+		t.Errorf("ends %v, want that of one envelope, %v", ends, a.Expires)
+	}
 	if _, err := f.Envelope(absent); err == nil || f.HasEnvelope(absent) {
 		t.Error("an envelope that was never put is there")
 	}

@@ -27,6 +27,7 @@ type Store interface {
 	PutEnvelopes(ctx context.Context, arrivals []envelope.Arrival) ([]envelope.Outcome, error)
 	Envelope(id envelope.ID) ([]byte, error)
 	HasEnvelope(id envelope.ID) bool
+	Ends(ids []envelope.ID) (map[envelope.ID]passport.Time, error)
 	Missing(ids []envelope.ID) []envelope.ID
 	Envelopes(after envelope.ID, fn func(envelope.Meta) bool) error
 	Window(from, to passport.Time, fn func(expires passport.Time, id envelope.ID) bool) error
