@@ -43,6 +43,7 @@ type Account struct {
 	}
 
 	links   atomic.Int32 // sessions of a Sync that follows
+	handed  sync.Map     // rows of mail that a node took, which is about to be written
 	untried sync.Map     // rows of mail that counts as offered, see enqueueFor, and was not
 
 	mailFloor  int64         // mail up to that size is always taken in

@@ -7,10 +7,11 @@ type changes uint32
 
 const (
 	changedOutbox   changes = 1 << iota // mail on its way, and who has it
+	changedDue                          // mail is to be sent
 	changedLarge                        // large mail is to be sent
 	changedReceipts                     // answers to be sent
 	changedPeers                        // contacts, passports, keys
-	changedNodes                        // nodes, and the places in their mailboxes
+	changedNodes                        // nodes
 	changedFolders                      // which mails stand where
 	changedIndex                        // what is not indexed
 	changedOther
@@ -30,8 +31,21 @@ var tableChanges = map[string]changes{
 	"unindexed": changedIndex,
 }
 
+// statementChanges are those of statements that change more, or less, than their table says,
+// by how they begin.
+var statementChanges = map[string]changes{
+	"INSERT INTO outgoing":           changedOutbox | changedDue,
+	"UPDATE outgoing SET next = 0":   changedOutbox | changedDue,
+	"UPDATE nodes SET number = CASE": changedOther, // the place in its mailbox
+}
+
 // changesOf returns what a statement changes, which it says at its beginning.
 func changesOf(query string) changes {
+	for begin, c := range statementChanges {
+		if strings.HasPrefix(query, begin) && !strings.Contains(query, ";") {
+			return c
+		}
+	}
 	if strings.Contains(query, ";") {
 		return changedAll
 	}

@@ -127,17 +127,12 @@ func (s *session) watchCustody(ctx context.Context, w *watched, ids []envelope.I
 // noteCustody writes what was said, as much in one transaction as is there.
 func (s *session) noteCustody(ctx context.Context, changes <-chan custodyChange) error {
 	for c := range changes {
-		batch := []custodyChange{c}
-		for more := true; more && len(batch) < custodyBatch; {
-			select {
-			case c, more = <-changes:
-				if more {
-					batch = append(batch, c)
-				}
-			default:
-				more = false
+		if s.x.o.Follow { // of one mail it is said for each of the members
+			if err := pause(ctx, company); err != nil {
+				return err
 			}
 		}
+		batch := gatherCustody(c, changes)
 		err := s.a.write(ctx, func(tx *sql.Tx) error {
 			for _, c := range batch {
 				if err := s.a.setHeld(ctx, tx, s.node.Key, c); err != nil {
@@ -151,6 +146,28 @@ func (s *session) noteCustody(ctx context.Context, changes <-chan custodyChange)
 		}
 	}
 	return nil
+}
+
+// gatherCustody returns first and what else is there, of each mail what was said last.
+func gatherCustody(first custodyChange, changes <-chan custodyChange) (batch []custodyChange) {
+	at := make(map[carried]int)
+	for c, more := first, true; more; {
+		if i, ok := at[c.carried]; ok {
+			batch[i] = c
+		} else {
+			at[c.carried] = len(batch)
+			batch = append(batch, c)
+		}
+		if len(batch) == custodyBatch {
+			return batch
+		}
+		select {
+		case c, more = <-changes:
+		default:
+			more = false
+		}
+	}
+	return batch
 }
 
 // setHeld keeps what a node says about a mail; receipts are done with once another

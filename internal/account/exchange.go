@@ -21,6 +21,8 @@ type exchange struct {
 	res SyncResult
 
 	telling sync.Mutex // OnMail is called from one goroutine at a time
+
+	later func(func() error) // runs what the sending of mail need not wait for; nil: it waits
 }
 
 func newExchange(a *Account, o SyncOptions) *exchange { return &exchange{a: a, o: o} }

@@ -23,6 +23,10 @@ const (
 	// otherProcesses is how often a Sync that follows looks whether another process
 	// changed the database.
 	otherProcesses = 200 * time.Millisecond
+	// company is how long mail waits for more, when there was more while the last was
+	// handled: each group costs as much as many mails in it. Mail that comes alone never
+	// waits.
+	company = 50 * time.Millisecond
 	// longestWait bounds every wait for a clock that may be set.
 	longestWait = time.Hour
 	// watchPause is the shortest time between two looks at which envelopes are to be
@@ -55,6 +59,7 @@ func (x *exchange) follow(ctx context.Context) error {
 		refused: make(map[noise.PublicKey]error), heard: make(chan struct{})}
 	ended := ctx
 	g, ctx := errgroup.WithContext(ctx)
+	x.later = g.Go
 	g.Go(func() error { return f.keepNodes(ctx) })
 	g.Go(func() error { return f.keepSending(ctx, false) })
 	g.Go(func() error { return f.keepSending(ctx, true) })
@@ -264,7 +269,7 @@ func (f *follower) through(links []*link, sel selection, do func(*session, selec
 // node that is connected.
 func (f *follower) keepSending(ctx context.Context, large bool) error {
 	var last *session
-	wanted := changedOutbox
+	wanted := changedDue
 	if large { // it is seldom sent, and to look for it takes longer
 		wanted = changedLarge
 	}
@@ -288,9 +293,24 @@ func (f *follower) keepSending(ctx context.Context, large bool) error {
 		if len(links) == 0 {
 			wait = longestWait
 		}
-		if err := until(ctx, wait, changed, others); err != nil {
+		if isClosed(changed) && !large {
+			if err := pause(ctx, company); err != nil {
+				return err
+			}
+		}
+		// What is due still was taken, which is about to be written.
+		if err := until(ctx, max(wait, company), changed, others); err != nil {
 			return err
 		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

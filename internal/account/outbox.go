@@ -118,6 +118,11 @@ func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
 		}
 		which, args = dueNamed, append(args[:6], string(b))
 	}
+	handed := make(map[int64]bool) // asked before the database is: after it, it may be written
+	a.handed.Range(func(n, _ any) bool {
+		handed[n.(int64)] = true
+		return true
+	})
 	var list []*due
 	err := each(ctx, a.db, `SELECT o.n, o.state, o.mail, m.total, m.count, o.recipient, o.sealed_for, o.expires, o.lifetime_end, o.tries, o.offered
 		FROM outgoing o JOIN mails m ON m.n = o.mail WHERE o.n IN (`+which+`)
@@ -129,7 +134,9 @@ func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
 				return err
 			}
 			d.expires, d.end = passport.Time(expires), fromMillis(end)
-			list = append(list, d)
+			if !handed[d.n] {
+				list = append(list, d)
+			}
 			return nil
 		})
 	return list, err
@@ -256,8 +263,28 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 		}
 		left = append(left, d.n)
 	}
-	accepted, err = s.a.markAccepted(ctx, taken)
+	if s.x.later != nil {
+		s.acceptSoon(ctx, taken)
+		return 0, left, nil
+	}
+	accepted, err = s.a.markAccepted(ctx, s.a.write, taken)
 	return accepted, left, err
+}
+
+// acceptSoon is markAccepted beside the sending of more mail. If the process ends before it
+// is written, the node is asked once more and has it all.
+func (s *session) acceptSoon(ctx context.Context, group []*due) {
+	for _, d := range group {
+		s.a.handed.Store(d.n, true)
+	}
+	s.x.later(func() error {
+		accepted, err := s.a.markAccepted(context.WithoutCancel(ctx), s.a.writeSoon, group)
+		for _, d := range group {
+			s.a.handed.Delete(d.n)
+		}
+		s.x.count(0, accepted)
+		return err
+	})
 }
 
 // fetcher returns what gives the envelopes of a group.
@@ -374,8 +401,12 @@ func (a *Account) nextTry(ctx context.Context, q querier, d *due) time.Time {
 	return next
 }
 
-func (a *Account) markAccepted(ctx context.Context, group []*due) (accepted int, err error) {
-	err = a.write(ctx, func(tx *sql.Tx) error {
+// markAccepted notes that the node took mails, with one of the account's ways to write.
+func (a *Account) markAccepted(ctx context.Context, write func(context.Context, func(*sql.Tx) error) error, group []*due) (accepted int, err error) {
+	if len(group) == 0 {
+		return 0, nil
+	}
+	err = write(ctx, func(tx *sql.Tx) error {
 		accepted = 0
 		for _, d := range group {
 			moved, err := a.advance(ctx, tx, d.n, Accepted, "stored by the node")

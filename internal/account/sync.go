@@ -336,6 +336,11 @@ func (s *session) takeAll(ctx context.Context, in *intake, w *waiting, done func
 			done()
 			s.progress(Progress{Step: "caught up"})
 		}
+		if n := len(in.small); s.x.o.Follow && n > 0 && n < takeBatch/2 {
+			if err := pause(ctx, company); err != nil {
+				return err
+			}
+		}
 	}
 	in.completing.Wait()
 	if in.lost == nil && w.worthAgain(s.a) {

@@ -14,7 +14,8 @@ type writeCall struct {
 	fn       func(*sql.Tx) error
 	done     bool
 	err      error
-	panicked any // what fn panicked with, for the caller it belongs to
+	panicked any           // what fn panicked with, for the caller it belongs to
+	made     chan struct{} // closed when done is set; nil if nobody waits for that
 }
 
 // run calls fn. A panic in it is an error here: this may be the goroutine of another
@@ -40,18 +41,37 @@ var (
 // which is what a write costs; fn may run twice, and only the last run counts.
 func (a *Account) write(ctx context.Context, fn func(*sql.Tx) error) error {
 	c := &writeCall{ctx: ctx, fn: fn, err: errNotMade}
+	a.writeWithNext(c)
 	a.writeInTurn(c)
+	return c.outcome()
+}
+
+// writeSoon is write for what nobody waits for: it shares the commit of the next write, and
+// has one of its own only if there is none within the time that mail waits for company.
+func (a *Account) writeSoon(ctx context.Context, fn func(*sql.Tx) error) error {
+	c := &writeCall{ctx: ctx, fn: fn, err: errNotMade, made: make(chan struct{})}
+	a.writeWithNext(c)
+	until(ctx, company, c.made, nil)
+	a.writeInTurn(c)
+	return c.outcome()
+}
+
+func (c *writeCall) outcome() error {
 	if c.panicked != nil {
 		panic(c.panicked)
 	}
 	return c.err
 }
 
+// writeWithNext has c made with whatever is written next.
+func (a *Account) writeWithNext(c *writeCall) {
+	a.waiting.Lock()
+	defer a.waiting.Unlock()
+	a.waiting.list = append(a.waiting.list, c)
+}
+
 // writeInTurn waits until c was made, by this goroutine or another.
 func (a *Account) writeInTurn(c *writeCall) {
-	a.waiting.Lock()
-	a.waiting.list = append(a.waiting.list, c)
-	a.waiting.Unlock()
 	a.writing.Lock()
 	defer a.writing.Unlock()
 	if c.done {
@@ -67,6 +87,11 @@ func (a *Account) writeInTurn(c *writeCall) {
 			if !c.done {
 				c.err, c.done = inTx(c.ctx, a.db, c.run), true
 			}
+		}
+	}
+	for _, c := range batch {
+		if c.made != nil {
+			close(c.made)
 		}
 	}
 	for _, c := range batch {

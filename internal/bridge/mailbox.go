@@ -7,9 +7,14 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/asmtp/asmtp/internal/account"
 )
+
+// refreshPause is how long news waits for more, when there was more while the last was
+// looked at.
+const refreshPause = 50 * time.Millisecond
 
 // imapAccount is what the connections of one account share: the folders that are open.
 type imapAccount struct {
@@ -76,6 +81,11 @@ func (a *imapAccount) follow() {
 			changed := a.FoldersChanged()
 			for _, m := range a.listOpened() {
 				m.refresh(ctx) // an error comes to light when a session asks
+			}
+			select {
+			case <-changed: // while it was asked for: more may follow
+				time.Sleep(refreshPause)
+			default:
 			}
 			select {
 			case <-changed:
