@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -204,6 +205,11 @@ func (n *node) start(open bool) {
 	t := n.m.t
 	t.Helper()
 	ln, err := net.Listen("tcp", n.addr)
+	// A connection of another test may have been given the port of a node that is started again.
+	for end := time.Now().Add(patience); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+		ln, err = net.Listen("tcp", n.addr)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ type Account struct {
 	secrets *secrets
 	macKey  [32]byte
 	name    string
-	db      *sql.DB
+	db      *database
 
 	writing sync.Mutex // held by the one transaction that writes
 	waiting struct {   // writes for the next one
@@ -42,9 +42,11 @@ type Account struct {
 		waiting map[changes]chan struct{} // each closed at the next of its changes
 	}
 
+	bumped *sql.Tx // the last transaction that changed metaWatched; guarded by writing
+
 	links   atomic.Int32 // sessions of a Sync that follows
 	handed  sync.Map     // rows of mail that a node took, which is about to be written
-	untried sync.Map     // rows of mail that counts as offered, see enqueueFor, and was not
+	untried untried
 
 	mailFloor  int64         // mail up to that size is always taken in
 	completing chan struct{} // holds one element while a large mail is completed
@@ -242,7 +244,11 @@ func bumpPeers(ctx context.Context, tx *sql.Tx) error {
 
 // bumpWatched notes that other envelopes are on their way: whoever watches custody, in
 // whatever process, then lists them anew.
-func bumpWatched(ctx context.Context, tx *sql.Tx) error {
+func (a *Account) bumpWatched(ctx context.Context, tx *sql.Tx) error {
+	if a.bumped == tx { // of what is written together all is listed anew once
+		return nil
+	}
+	a.bumped = tx
 	id := randomID()
 	return setMeta(ctx, tx, metaWatched, id[:])
 }

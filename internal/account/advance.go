@@ -34,7 +34,7 @@ func (a *Account) advance(ctx context.Context, tx *sql.Tx, out int64, to State, 
 		return false, fmt.Errorf("state of a mail: %w", err)
 	}
 	if next.watched() != was.watched() {
-		if err := bumpWatched(ctx, tx); err != nil {
+		if err := a.bumpWatched(ctx, tx); err != nil {
 			return false, err
 		}
 	}
@@ -55,13 +55,8 @@ func stateOf(ctx context.Context, q querier, out int64) (s State, held int, err 
 }
 
 func addHistory(ctx context.Context, q querier, out int64, s State, held int, at time.Time, note string) error {
-	var entries int
-	var last State
-	err := q.QueryRowContext(ctx, "SELECT count(*), coalesce(max(state), 0) FROM history WHERE outgoing = ?", out).Scan(&entries, &last)
-	if err != nil || entries >= maxHistory && last == s {
-		return err
-	}
-	_, err = q.ExecContext(ctx, "INSERT INTO history VALUES (?, ?, ?, ?, ?)", out, s, held, millis(at), note)
+	_, err := q.ExecContext(ctx, `INSERT INTO history SELECT ?1, ?2, ?3, ?4, ?5
+		WHERE (SELECT count(*) < ?6 OR max(state) <> ?2 FROM history WHERE outgoing = ?1)`, out, s, held, millis(at), note, maxHistory)
 	return err
 }
 
@@ -71,15 +66,20 @@ func setReason(ctx context.Context, q querier, out int64, reason string) error {
 	return err
 }
 
-// readLimits returns the largest mail and how long mail is kept, so that each of the
-// nodes takes it: the least of what they said.
-func readLimits(ctx context.Context, q querier) (mail int64, retention time.Duration) {
+// limits are the largest mail and how long mail is kept, so that each of the nodes takes it:
+// the least of what they said last.
+type limits struct {
+	mail      int64
+	retention time.Duration
+}
+
+func readLimits(ctx context.Context, q querier) limits {
 	var limit, seconds sql.NullInt64
 	err := q.QueryRowContext(ctx, "SELECT min(mail_limit), min(retention) FROM nodes WHERE mail_limit > 0").Scan(&limit, &seconds)
 	if err != nil || !limit.Valid || !seconds.Valid {
-		return defaultMailLimit, defaultRetention
+		return limits{defaultMailLimit, defaultRetention}
 	}
-	return limit.Int64, time.Duration(seconds.Int64) * time.Second
+	return limits{limit.Int64, time.Duration(seconds.Int64) * time.Second}
 }
 
 // receiveLimit is the largest mail that is taken in. To refuse a mail is final, so no node
@@ -90,10 +90,14 @@ func (a *Account) receiveLimit(ctx context.Context, q querier) (int64, error) {
 	return max(limit, a.mailFloor), err
 }
 
-func saveLimits(ctx context.Context, q querier, node noise.PublicKey, mail int64, retention time.Duration) error {
+// saveLimits keeps what a node said. The roster has the limits, so it changes with them.
+func saveLimits(ctx context.Context, tx *sql.Tx, node noise.PublicKey, mail int64, retention time.Duration) error {
 	if mail <= 0 || mail > maxMailLimit || retention < 24*time.Hour || retention > 10*365*24*time.Hour {
 		return nil // nothing that a charter can say
 	}
-	_, err := q.ExecContext(ctx, "UPDATE nodes SET mail_limit = ?, retention = ? WHERE key = ?", mail, int64(retention/time.Second), node[:])
-	return err
+	_, err := tx.ExecContext(ctx, "UPDATE nodes SET mail_limit = ?, retention = ? WHERE key = ?", mail, int64(retention/time.Second), node[:])
+	if err != nil {
+		return err
+	}
+	return bumpPeers(ctx, tx)
 }

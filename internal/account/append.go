@@ -28,7 +28,7 @@ type Filing struct {
 // Errors: [SizeError] beyond the limit of mails, [KeywordError], [ErrNotFound] for the
 // folder, and those of r.
 func (a *Account) Append(ctx context.Context, f Filing, r io.Reader) (uint32, error) {
-	limit, _ := a.limits(ctx)
+	limit := readLimits(ctx, a.db).mail
 	if f.Size > limit {
 		return 0, &SizeError{Size: f.Size, Limit: limit}
 	}

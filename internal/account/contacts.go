@@ -161,7 +161,7 @@ func (a *Account) RemoveContact(ctx context.Context, who string) error {
 				return err
 			}
 		}
-		if err := bumpWatched(ctx, tx); err != nil {
+		if err := a.bumpWatched(ctx, tx); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, "DELETE FROM contacts WHERE id = ?", p.id[:]); err != nil {

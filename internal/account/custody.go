@@ -182,7 +182,7 @@ func (a *Account) setHeld(ctx context.Context, tx *sql.Tx, node noise.PublicKey,
 		if _, err := tx.ExecContext(ctx, "DELETE FROM batches WHERE n = ? AND id = ?", c.n, c.id[:]); err != nil {
 			return err
 		}
-		return bumpWatched(ctx, tx)
+		return a.bumpWatched(ctx, tx)
 	}
 	r, err := tx.ExecContext(ctx, `INSERT INTO custody SELECT outgoing, ?, ? FROM outparts WHERE outgoing = ? AND id = ?
 		ON CONFLICT (outgoing, node) DO UPDATE SET held = excluded.held`, node[:], c.held, c.n, c.id[:])
@@ -241,7 +241,7 @@ func (a *Account) sealedAnew(ctx context.Context, tx *sql.Tx, out int64) error {
 	if err != nil || s == Queued {
 		return err
 	}
-	if err := bumpWatched(ctx, tx); err != nil {
+	if err := a.bumpWatched(ctx, tx); err != nil {
 		return err
 	}
 	const reason = "sealed anew with a later end; the members confirm it again"

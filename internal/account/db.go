@@ -16,10 +16,24 @@ import (
 	"github.com/ncruces/go-sqlite3/ext/fts5"
 )
 
+// maxReaders is how many connections read at a time.
+const maxReaders = 5
+
+// database is an account's database: connections to read, and one that writes. Of the pages
+// that it knows it keeps those that it changed itself, while every commit makes the others
+// read all anew.
+type database struct {
+	*sql.DB
+	writer *sql.DB
+}
+
+// Close closes all connections.
+func (d *database) Close() error { return errors.Join(d.writer.Close(), d.DB.Close()) }
+
 // openDB opens the database, and makes it if create is set. Transactions begin with
 // BEGIN IMMEDIATE, so that two writers wait for each other at the beginning and never
 // fail in the middle; synchronous=full makes a commit durable in WAL mode.
-func openDB(ctx context.Context, dir string, key [32]byte, create bool, touch func(changes)) (*sql.DB, error) {
+func openDB(ctx context.Context, dir string, key [32]byte, create bool, touch func(changes)) (*database, error) {
 	path, err := filepath.Abs(filepath.Join(dir, databaseFile)) // in a URI there are no relative paths
 	if err != nil {
 		return nil, err
@@ -32,13 +46,18 @@ func openDB(ctx context.Context, dir string, key [32]byte, create bool, touch fu
 		}
 		f.Close()
 	}
-	db, err := openDBFile(path, mode, key, touch)
-	if err != nil {
+	db := new(database)
+	if db.DB, err = openDBFile(path, mode, key, touch); err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(6)
-	db.SetMaxIdleConns(3)
-	if err := prepareSchema(ctx, db, path, create); err != nil {
+	if db.writer, err = openDBFile(path, mode, key, touch); err != nil {
+		db.DB.Close()
+		return nil, err
+	}
+	db.SetMaxOpenConns(maxReaders)
+	db.SetMaxIdleConns(maxReaders) // to open one costs as much as many uses of it
+	db.writer.SetMaxOpenConns(1)
+	if err := prepareSchema(ctx, db.DB, path, create); err != nil {
 		db.Close()
 		return nil, err
 	}

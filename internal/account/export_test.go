@@ -82,7 +82,7 @@ func (a *Account) SealPart(ctx context.Context, to passport.ID, p *envelope.Part
 	if err != nil {
 		return nil, err
 	}
-	e, err := with.sealer.Seal(nil, a.expires(ctx, a.db, a.now().Add(defaultLifetime)), p)
+	e, err := with.sealer.Seal(nil, a.expires(readLimits(ctx, a.db).retention, a.now().Add(defaultLifetime)), p)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,5 @@ import "context"
 
 // MailLimit returns the largest mail that may be sent, as the mesh said last.
 func (a *Account) MailLimit(ctx context.Context) int64 {
-	limit, _ := a.limits(ctx)
-	return limit
+	return readLimits(ctx, a.db).mail
 }

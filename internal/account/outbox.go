@@ -43,8 +43,10 @@ type due struct {
 	expires passport.Time
 	end     time.Time
 	tries   int
-	offered bool  // a node may have all of it
-	untried bool  // with offered: but none was asked yet
+	offered bool        // a node may have all of it
+	untried bool        // with offered: but none was asked yet
+	inHand  *sealedMail // its envelopes, if they need not be read
+	id      MailID
 	with    *pair // what its envelopes are sealed with; set by prepare
 }
 
@@ -54,16 +56,23 @@ func (d *due) large() bool { return d.parts > smallMail }
 // submitDue hands over what is due of the small mail, or of the large. It returns the
 // mails that the node did not take.
 func (s *session) submitDue(ctx context.Context, sel selection) (accepted int, left []int64, err error) {
-	list, err := s.a.dueMail(ctx, sel)
-	if err != nil || len(list) == 0 {
-		return 0, nil, err
+	if !s.x.o.Follow { // who has nothing to send need not wait for others
+		list, err := s.a.dueMail(ctx, sel)
+		if err != nil || len(list) == 0 {
+			return 0, nil, err
+		}
 	}
 	unlock, err := s.a.lockOutbox(ctx, sel.large)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer unlock()
-	if list, err = s.a.dueMail(ctx, sel); err != nil { // what another process left
+	list, err := s.a.dueMail(ctx, sel) // what another process left
+	if err != nil || len(list) == 0 {
+		return 0, nil, err
+	}
+	r, err := s.a.roster(ctx)
+	if err != nil {
 		return 0, nil, err
 	}
 	var group []*due
@@ -75,7 +84,7 @@ func (s *session) submitDue(ctx context.Context, sel selection) (accepted int, l
 		return err
 	}
 	for _, d := range list {
-		ready, err := s.a.prepare(ctx, d)
+		ready, err := s.a.prepare(ctx, r, d)
 		if err != nil {
 			return accepted, left, err
 		}
@@ -124,13 +133,13 @@ func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
 		return true
 	})
 	var list []*due
-	err := each(ctx, a.db, `SELECT o.n, o.state, o.mail, m.total, m.count, o.recipient, o.sealed_for, o.expires, o.lifetime_end, o.tries, o.offered
+	err := each(ctx, a.db, `SELECT o.n, o.mail_id, o.state, o.mail, m.total, m.count, o.recipient, o.sealed_for, o.expires, o.lifetime_end, o.tries, o.offered
 		FROM outgoing o JOIN mails m ON m.n = o.mail WHERE o.n IN (`+which+`)
 			AND o.state IN (?1, ?2, ?3) AND o.lifetime_end > ?4 AND (m.count > ?5) = ?6 ORDER BY m.total, o.n`,
 		args, func(rows *sql.Rows) error {
 			d := new(due)
 			var end, expires int64
-			if err := rows.Scan(&d.n, &d.state, &d.mail, &d.size, &d.parts, into{d.to[:]}, &d.sealed, &expires, &end, &d.tries, &d.offered); err != nil {
+			if err := rows.Scan(&d.n, into{d.id[:]}, &d.state, &d.mail, &d.size, &d.parts, into{d.to[:]}, &d.sealed, &expires, &end, &d.tries, &d.offered); err != nil {
 				return err
 			}
 			d.expires, d.end = passport.Time(expires), fromMillis(end)
@@ -144,11 +153,7 @@ func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
 
 // prepare sees to it that the envelopes of a mail are there and fit: sealed with the
 // current keys and not about to end. It returns false for a mail that has to wait.
-func (a *Account) prepare(ctx context.Context, d *due) (bool, error) {
-	r, err := a.roster(ctx)
-	if err != nil {
-		return false, err
-	}
+func (a *Account) prepare(ctx context.Context, r *roster, d *due) (bool, error) {
 	p := r.peers[d.to]
 	why := "the recipient is not among the contacts any more"
 	if p != nil {
@@ -163,14 +168,14 @@ func (a *Account) prepare(ctx context.Context, d *due) (bool, error) {
 	}
 	d.with = with
 	soon := passport.TimeOf(a.now().Add(resealBefore))
-	if bytes.Equal(d.sealed, with.key()) && (d.expires > soon || a.expires(ctx, a.db, d.end) <= d.expires) {
+	if bytes.Equal(d.sealed, with.key()) && (d.expires > soon || a.expires(r.limits.retention, d.end) <= d.expires) {
 		return true, nil
 	}
 	if d.large() {
-		err = a.sealLarge(ctx, d, r.own, p, with)
+		err = a.sealLarge(ctx, d, r, p, with)
 	} else {
 		err = a.write(ctx, func(tx *sql.Tx) error {
-			if err := a.sealAgain(ctx, tx, d, r.own, p, with); err != nil {
+			if err := a.sealAgain(ctx, tx, d, r, p, with); err != nil {
 				return err
 			}
 			return a.sealedAnew(ctx, tx, d.n)
@@ -184,7 +189,7 @@ func (a *Account) prepare(ctx context.Context, d *due) (bool, error) {
 
 // sealAgain seals a mail from its stored body: the same mail id and body, so that the
 // recipient knows it for the same mail.
-func (a *Account) sealAgain(ctx context.Context, tx *sql.Tx, d *due, own *passport.Passport, p *peer, with *pair) error {
+func (a *Account) sealAgain(ctx context.Context, tx *sql.Tx, d *due, r *roster, p *peer, with *pair) error {
 	if s, _, err := stateOf(ctx, tx, d.n); err != nil || s.Final() { // a receipt came meanwhile
 		return errors.Join(err, errSettled)
 	}
@@ -193,7 +198,15 @@ func (a *Account) sealAgain(ctx context.Context, tx *sql.Tx, d *due, own *passpo
 		return err
 	}
 	pieces := func(fn func(int, []byte) error) error { return eachPiece(ctx, tx, d.mail, c.count, fn) }
-	_, err = a.sealParts(ctx, tx, d.n, &c, pieces, own, p, with, d.end)
+	sealed, err := sealParts(&c, pieces, r.own, p, with, a.expires(r.limits.retention, d.end))
+	if err != nil {
+		return err
+	}
+	if err := sealed.store(ctx, tx, d.n); err != nil {
+		return err
+	}
+	a.untried.forget(d.n)
+	_, err = tx.ExecContext(ctx, "UPDATE outgoing SET sealed_for = ?, expires = ?, sealing = x'' WHERE n = ?", with.key(), int64(sealed.expires), d.n)
 	return err
 }
 
@@ -218,8 +231,10 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 	var ids []envelope.ID
 	var all int64
 	for _, d := range group {
-		list, err := s.a.envelopeIDs(ctx, d)
-		if err != nil {
+		var list []envelope.ID
+		if d.inHand != nil {
+			list = d.inHand.ids
+		} else if list, err = s.a.envelopeIDs(ctx, d); err != nil {
 			return 0, nil, err
 		}
 		for _, id := range list {
@@ -296,7 +311,12 @@ func (a *Account) fetcher(ctx context.Context, group []*due, ids []envelope.ID, 
 		}
 		return e.envelope, nil
 	}
-	return func(ctx context.Context, id envelope.ID) ([]byte, error) { return a.envelope(ctx, of[id].n, id) }, nil
+	return func(ctx context.Context, id envelope.ID) ([]byte, error) {
+		if d := of[id]; d.inHand != nil {
+			return d.inHand.envelopes[slices.Index(d.inHand.ids, id)], nil
+		}
+		return a.envelope(ctx, of[id].n, id)
+	}, nil
 }
 
 // submit hands envelopes to the node. A node that is full took none of what it lacked.
@@ -315,7 +335,7 @@ func (s *session) submit(ctx context.Context, ids []envelope.ID, fetch func(enve
 // that were cancelled: from now on they cannot be. What was noted before needs no more.
 func (a *Account) offer(ctx context.Context, group []*due) (left []*due, err error) {
 	for _, d := range group {
-		_, d.untried = a.untried.LoadAndDelete(d.n)
+		d.inHand, d.untried = a.untried.take(d.n, d.id)
 	}
 	if !slices.ContainsFunc(group, func(d *due) bool { return !d.offered }) {
 		return group, nil
@@ -395,7 +415,7 @@ func (a *Account) nextTry(ctx context.Context, q querier, d *due) time.Time {
 		return next
 	}
 	reseal := passport.Time(expires).Time().Add(-resealBefore)
-	if reseal.After(now) && reseal.Before(next) && a.expires(ctx, q, d.end) > passport.Time(expires) {
+	if reseal.After(now) && reseal.Before(next) && a.expires(readLimits(ctx, q).retention, d.end) > passport.Time(expires) {
 		return reseal
 	}
 	return next

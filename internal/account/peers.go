@@ -77,6 +77,7 @@ type cache struct {
 // peers. It is shared and not changed.
 type roster struct {
 	version []byte
+	limits  limits
 	own     *passport.Passport
 	peers   map[passport.ID]*peer
 	dir     *directory
@@ -96,6 +97,7 @@ func (a *Account) roster(ctx context.Context) (*roster, error) {
 	}
 	// What changes meanwhile comes with another version.
 	r = &roster{version: version}
+	r.limits = readLimits(ctx, a.db)
 	if r.own, err = a.self(ctx, a.db); err != nil {
 		return nil, err
 	}

@@ -160,7 +160,7 @@ func (s *session) markReceipts(ctx context.Context, batches map[envelope.ID]rece
 				return fmt.Errorf("receipts: %w", err)
 			}
 		}
-		return bumpWatched(ctx, tx)
+		return s.a.bumpWatched(ctx, tx)
 	})
 }
 
@@ -202,7 +202,7 @@ func (a *Account) openBatches(ctx context.Context, own *passport.Passport, peers
 		if _, err := tx.ExecContext(ctx, "DELETE FROM batches WHERE "+unused); err != nil {
 			return err
 		}
-		return bumpWatched(ctx, tx)
+		return a.bumpWatched(ctx, tx)
 	})
 }
 
@@ -289,7 +289,7 @@ func (a *Account) sealReceiptBatch(ctx context.Context, own *passport.Passport, 
 	if err != nil || len(parts) != 1 {
 		return b, fmt.Errorf("receipts in %d parts: %w", len(parts), err)
 	}
-	b.env, err = with.sealer.Seal(nil, a.expires(ctx, a.db, a.now().Add(defaultLifetime)), parts[0])
+	b.env, err = with.sealer.Seal(nil, a.expires(readLimits(ctx, a.db).retention, a.now().Add(defaultLifetime)), parts[0])
 	return b, err
 }
 

@@ -252,8 +252,9 @@ func (a *Account) takeReceipts(ctx context.Context, tx *sql.Tx, r *opened) error
 
 func (a *Account) takeReceipt(ctx context.Context, tx *sql.Tx, from *peer, r envelope.Receipt) error {
 	var out int64
-	err := tx.QueryRowContext(ctx, "SELECT n FROM outgoing WHERE mail_id = ? AND body_hash = ? AND recipient = ?",
-		r.MailID[:], r.BodyHash[:], from.id[:]).Scan(&out)
+	var wanted message.Notify
+	err := tx.QueryRowContext(ctx, "SELECT n, notify FROM outgoing WHERE mail_id = ? AND body_hash = ? AND recipient = ?",
+		r.MailID[:], r.BodyHash[:], from.id[:]).Scan(&out, &wanted)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil // not a mail of ours, or not to them
 	}
@@ -262,11 +263,11 @@ func (a *Account) takeReceipt(ctx context.Context, tx *sql.Tx, from *peer, r env
 	}
 	switch r.Code {
 	case envelope.ReceiptStored:
-		if _, err = a.advance(ctx, tx, out, Delivered, "receipt of the recipient's device"); err == nil {
+		if _, err = a.advance(ctx, tx, out, Delivered, "receipt of the recipient's device"); err == nil && wanted&message.NotifySuccess != 0 {
 			err = a.tellDelivered(ctx, tx, out)
 		}
 	case envelope.ReceiptRead: // the receipt of its delivery may have been lost
-		if _, err = a.advance(ctx, tx, out, Read, "opened by the recipient"); err == nil {
+		if _, err = a.advance(ctx, tx, out, Read, "opened by the recipient"); err == nil && wanted&message.NotifySuccess != 0 {
 			err = a.tellDelivered(ctx, tx, out)
 		}
 	case envelope.ReceiptRefused:

@@ -7,7 +7,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/asmtp/asmtp/envelope"
 	"github.com/asmtp/asmtp/noise"
@@ -36,26 +35,35 @@ func (c *carrying) part(index int, piece []byte, from, to passport.Hash) *envelo
 		Index: uint16(index), Count: uint16(c.count), SenderTip: from, RecipientTip: to, Body: piece}
 }
 
-// sealParts seals the parts of a small mail for one recipient and stores the envelopes in
-// place of those that were there. pieces calls a function for each piece of the body.
-func (a *Account) sealParts(ctx context.Context, tx *sql.Tx, out int64, c *carrying, pieces func(func(i int, piece []byte) error) error,
-	own *passport.Passport, p *peer, with *pair, end time.Time) (ids []envelope.ID, err error) {
-	expires := a.expires(ctx, tx, end)
-	err = pieces(func(i int, piece []byte) error {
+// sealedMail is a small mail as it is sealed for one recipient.
+type sealedMail struct {
+	expires   passport.Time
+	ids       []envelope.ID
+	envelopes [][]byte
+}
+
+// sealParts seals the parts of a small mail for one recipient. pieces calls a function for
+// each piece of the body.
+func sealParts(c *carrying, pieces func(func(i int, piece []byte) error) error, own *passport.Passport, p *peer, with *pair, expires passport.Time) (*sealedMail, error) {
+	s := &sealedMail{expires: expires}
+	return s, pieces(func(i int, piece []byte) error {
 		e, err := with.sealer.Seal(nil, expires, c.part(i, piece, own.Tip(), p.pass.Tip()))
 		if err != nil {
 			return fmt.Errorf("seal for %s: %w", p.name, err)
 		}
-		id := e.ID()
-		ids = append(ids, id)
-		_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO outparts (outgoing, idx, id, envelope) VALUES (?, ?, ?, ?)", out, i, id[:], e.Bytes())
-		return err
+		s.ids, s.envelopes = append(s.ids, e.ID()), append(s.envelopes, e.Bytes())
+		return nil
 	})
-	if err != nil {
-		return nil, err
+}
+
+// store stores the envelopes in place of those that were there.
+func (s *sealedMail) store(ctx context.Context, tx *sql.Tx, out int64) error {
+	for i, id := range s.ids {
+		if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO outparts (outgoing, idx, id, envelope) VALUES (?, ?, ?, ?)", out, i, id[:], s.envelopes[i]); err != nil {
+			return err
+		}
 	}
-	_, err = tx.ExecContext(ctx, "UPDATE outgoing SET sealed_for = ?, expires = ?, sealing = x'' WHERE n = ?", with.key(), int64(expires), out)
-	return ids, err
+	return nil
 }
 
 // eachPiece calls fn for the rows of a body, one after the other. No statement is open
@@ -124,14 +132,14 @@ func (s *sealing) seal(c *carrying, index int, piece []byte, with *pair, expires
 }
 
 // sealLarge draws a new sealing for a large mail and keeps the ids of its envelopes.
-func (a *Account) sealLarge(ctx context.Context, d *due, own *passport.Passport, p *peer, with *pair) error {
+func (a *Account) sealLarge(ctx context.Context, d *due, r *roster, p *peer, with *pair) error {
 	c, err := carryingOf(ctx, a.db, d.mail)
 	if err != nil {
 		return err
 	}
-	s := sealing{from: own.Tip(), to: p.pass.Tip()}
+	s := sealing{from: r.own.Tip(), to: p.pass.Tip()}
 	rand.Read(s.seed[:])
-	expires := a.expires(ctx, a.db, d.end)
+	expires := a.expires(r.limits.retention, d.end)
 	ids := make([]envelope.ID, 0, c.count)
 	err = eachPiece(ctx, a.db, d.mail, c.count, func(i int, piece []byte) error {
 		e, err := s.seal(&c, i, piece, with, expires)

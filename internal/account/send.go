@@ -18,6 +18,9 @@ const (
 	MinLifetime     = time.Hour
 	MaxLifetime     = 60 * 24 * time.Hour
 	defaultLifetime = 14 * 24 * time.Hour
+	// sealedBefore is how many bytes of small mail are sealed at most before the outbox is
+	// written: a copy for each recipient.
+	sealedBefore = 1 << 20
 	// maxClockOff is by how much clocks may be wrong.
 	maxClockOff = 2 * time.Hour
 	// defaultRetention and defaultMailLimit hold until the node said what its mesh does.
@@ -55,9 +58,8 @@ func (a *Account) Send(ctx context.Context, d Draft) ([]Outgoing, error) {
 		return nil, err
 	}
 	dir := r.dir
-	m := &outMail{own: r.own, id: randomID(), now: a.now(), lifetime: d.Lifetime, envID: d.EnvID}
-	limit, _ := a.limits(ctx)
-	s := a.newStager(ctx, sent, limit)
+	m := &outMail{roster: r, id: randomID(), now: a.now(), lifetime: d.Lifetime, envID: d.EnvID}
+	s := a.newStager(ctx, sent, r.limits.mail)
 	if err := a.compose(ctx, s, dir, m, d); err != nil {
 		s.drop()
 		return nil, s.cause(err)
@@ -86,7 +88,7 @@ type outMail struct {
 	envID    string
 	shown    []byte // the header that the sender is shown
 	to       []recipient
-	own      *passport.Passport
+	roster   *roster
 }
 
 // recipient is one that a mail goes to.
@@ -94,14 +96,23 @@ type recipient struct {
 	*peer
 	notify message.Notify
 	orcpt  string
-	with   *pair // to seal with; nil if the mail has to wait
+	with   *pair       // to seal with; nil if the mail has to wait
+	sealed *sealedMail // nil if it has to wait or is large, or much is to be sealed
 }
 
 // sendStaged makes a mail of what was composed.
 func (a *Account) sendStaged(ctx context.Context, m *outMail) (out []Outgoing, err error) {
-	for i, to := range m.to {
-		if to.waiting() == "" {
-			if m.to[i].with, err = a.outPair(ctx, m.own, to.peer); err != nil {
+	for i := range m.to {
+		to := &m.to[i]
+		if to.waiting() != "" {
+			continue
+		}
+		if to.with, err = a.outPair(ctx, m.roster.own, to.peer); err != nil {
+			return nil, err
+		}
+		// Before the transaction, which others wait for, if that takes little memory.
+		if m.count <= smallMail && m.total*int64(len(m.to)) <= sealedBefore {
+			if to.sealed, err = a.seal(ctx, a.db, m, to); err != nil {
 				return nil, err
 			}
 		}
@@ -283,13 +294,13 @@ func (a *Account) enqueue(ctx context.Context, tx *sql.Tx, m *outMail) ([]Outgoi
 	if err := a.placeSent(ctx, tx, mail, m.id, size, m.view.MessageID); err != nil {
 		return nil, err
 	}
-	pieces := m.each
-	if m.mail != 0 {
-		pieces = func(fn func(int, []byte) error) error { return eachPiece(ctx, tx, mail, m.count, fn) }
-	}
-	c := &carrying{id: m.id, hash: m.hash, flags: m.flags, total: m.total, count: m.count}
 	var out []Outgoing
 	for _, to := range m.to {
+		if to.with != nil && to.sealed == nil && m.count <= smallMail {
+			if to.sealed, err = a.seal(ctx, tx, m, &to); err != nil {
+				return nil, err
+			}
+		}
 		n, err := a.enqueueFor(ctx, tx, m, mail, to)
 		if err != nil {
 			return nil, err
@@ -299,8 +310,9 @@ func (a *Account) enqueue(ctx context.Context, tx *sql.Tx, m *outMail) ([]Outgoi
 		if m.count > smallMail {
 			a.touch(changedLarge)
 		}
-		if to.with != nil && m.count <= smallMail {
-			if o.Envelopes, err = a.sealParts(ctx, tx, n, c, pieces, m.own, to.peer, to.with, m.now.Add(m.lifetime)); err != nil {
+		if to.sealed != nil {
+			o.Envelopes = to.sealed.ids
+			if err := to.sealed.store(ctx, tx, n); err != nil {
 				return nil, err
 			}
 		}
@@ -314,10 +326,14 @@ func (a *Account) enqueue(ctx context.Context, tx *sql.Tx, m *outMail) ([]Outgoi
 // transaction.
 func (a *Account) enqueueFor(ctx context.Context, tx *sql.Tx, m *outMail, mail int64, to recipient) (int64, error) {
 	now := millis(m.now)
-	atOnce := to.with != nil && m.count <= smallMail && a.links.Load() > 0
-	r, err := tx.ExecContext(ctx, `INSERT INTO outgoing (mail, mail_id, body_hash, recipient, created, lifetime_end, state, since, reason, notify, envid, orcpt, offered)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, mail, m.id[:], m.hash[:], to.id[:], now, millis(m.now.Add(m.lifetime)), Queued, now, to.waiting(),
-		to.notify, m.envID, to.orcpt, atOnce)
+	atOnce := to.sealed != nil && a.links.Load() > 0
+	sealedFor, expires := []byte{}, passport.Time(0)
+	if to.sealed != nil {
+		sealedFor, expires = to.with.key(), to.sealed.expires
+	}
+	r, err := tx.ExecContext(ctx, `INSERT INTO outgoing (mail, mail_id, body_hash, recipient, created, lifetime_end, state, since, reason, notify, envid, orcpt, offered, sealed_for, expires)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, mail, m.id[:], m.hash[:], to.id[:], now, millis(m.now.Add(m.lifetime)), Queued, now, to.waiting(),
+		to.notify, m.envID, to.orcpt, atOnce, sealedFor, int64(expires))
 	if err != nil {
 		return 0, err
 	}
@@ -326,10 +342,20 @@ func (a *Account) enqueueFor(ctx context.Context, tx *sql.Tx, m *outMail, mail i
 		return 0, err
 	}
 	if atOnce {
-		a.untried.Store(n, true)
+		a.untried.put(n, m.id, to.sealed)
 	}
 	_, err = tx.ExecContext(ctx, "INSERT INTO history VALUES (?, ?, 0, ?, ?)", n, Queued, now, to.waiting())
 	return n, err
+}
+
+// seal seals a small mail for one of its recipients.
+func (a *Account) seal(ctx context.Context, q querier, m *outMail, to *recipient) (*sealedMail, error) {
+	pieces := m.each
+	if m.mail != 0 {
+		pieces = func(fn func(int, []byte) error) error { return eachPiece(ctx, q, m.mail, m.count, fn) }
+	}
+	c := &carrying{id: m.id, hash: m.hash, flags: m.flags, total: m.total, count: m.count}
+	return sealParts(c, pieces, m.roster.own, to.peer, to.with, a.expires(m.roster.limits.retention, m.now.Add(m.lifetime)))
 }
 
 // key says with which shared keys parts were sealed.
@@ -337,16 +363,10 @@ func (p *pair) key() []byte { return append(append([]byte(nil), p.own[:]...), p.
 
 // expires returns the end of an envelope that is sealed now for a mail whose lifetime
 // ends at end: not before that, whatever the clocks, and no later than the mesh keeps mail.
-func (a *Account) expires(ctx context.Context, q querier, end time.Time) passport.Time {
-	_, retention := readLimits(ctx, q)
+func (a *Account) expires(retention time.Duration, end time.Time) passport.Time {
 	latest := passport.TimeOf(a.now().Add(retention - retentionMargin))
 	wanted := passport.TimeOf(end.Add(maxClockOff + envelope.ExpiresStep*time.Second - time.Second))
 	return min(wanted-wanted%envelope.ExpiresStep, latest-latest%envelope.ExpiresStep)
-}
-
-// limits returns the largest mail and how long the mesh keeps mail, as the node said last.
-func (a *Account) limits(ctx context.Context) (mail int64, retention time.Duration) {
-	return readLimits(ctx, a.db)
 }
 
 // blob makes an empty body an empty blob instead of NULL.

@@ -21,6 +21,7 @@ type writeCall struct {
 // run calls fn. A panic in it is an error here: this may be the goroutine of another
 // caller, and those who share the transaction would never learn that it was not made.
 func (c *writeCall) run(tx *sql.Tx) (err error) {
+	c.panicked = nil
 	defer func() {
 		if v := recover(); v != nil {
 			c.panicked = fmt.Sprintf("%v\n\n%s", v, debug.Stack())
@@ -85,7 +86,7 @@ func (a *Account) writeInTurn(c *writeCall) {
 	if len(batch) == 1 || !a.writeTogether(batch) {
 		for _, c := range batch {
 			if !c.done {
-				c.err, c.done = inTx(c.ctx, a.db, c.run), true
+				c.err, c.done = inTx(c.ctx, a.db.writer, c.run), true
 			}
 		}
 	}
@@ -102,40 +103,29 @@ func (a *Account) writeInTurn(c *writeCall) {
 	}
 }
 
-// writeTogether runs the calls in one transaction, each within a savepoint, so that one
-// that fails leaves nothing behind. If one broke the transaction, as a statement does that
-// its context interrupts, nothing of any is kept, and false is returned.
+// writeTogether runs the calls in one transaction. If one of them fails nothing of any is
+// kept, and false is returned. A savepoint for each would cost more than to run them again.
 func (a *Account) writeTogether(batch []*writeCall) bool {
+	failed := false
 	ctx := context.Background() // a caller that gives up must not take the others with it
-	errs := make([]error, len(batch))
-	err := inTx(ctx, a.db, func(tx *sql.Tx) error {
-		for i, c := range batch {
-			if errs[i] = c.ctx.Err(); errs[i] != nil {
-				continue
+	err := inTx(ctx, a.db.writer, func(tx *sql.Tx) error {
+		for _, c := range batch {
+			err := c.ctx.Err()
+			if err == nil {
+				err = c.run(tx)
 			}
-			if _, err := tx.ExecContext(ctx, "SAVEPOINT one"); err != nil {
+			if err != nil {
+				failed = true
 				return err
-			}
-			if errs[i] = c.run(tx); errs[i] != nil {
-				if _, err := tx.ExecContext(ctx, "ROLLBACK TO one"); err != nil {
-					return fmt.Errorf("%w: %w", errBroken, err)
-				}
-			}
-			if _, err := tx.ExecContext(ctx, "RELEASE one"); err != nil {
-				return fmt.Errorf("%w: %w", errBroken, err)
 			}
 		}
 		return nil
 	})
-	if errors.Is(err, errBroken) {
+	if failed {
 		return false
 	}
-	for i, c := range batch {
-		if c.err, c.done = errs[i], true; err != nil {
-			c.err = err
-		}
+	for _, c := range batch {
+		c.err, c.done = err, true
 	}
 	return true
 }
-
-var errBroken = errors.New("the transaction is broken")
