@@ -19,8 +19,10 @@ import (
 const (
 	// maxIndexed is how many bytes of a mail's text can be searched for.
 	maxIndexed = 256 << 10
-	// indexBatch is how many mails are indexed in one transaction.
+	// indexBatch is how many mails are read to be indexed, and indexTime how long others
+	// wait for a transaction that does it.
 	indexBatch = 64
+	indexTime  = 20 * time.Millisecond
 	// quiet is how long nothing changes before what arrived is indexed.
 	quiet = 2 * time.Second
 	// maxTrigrams bounds a query; the rest of a long text is compared with what it finds.
@@ -93,9 +95,9 @@ func unfold(header string) string {
 	return strings.NewReplacer("\r\n ", " ", "\r\n\t", " ", "\n ", " ", "\n\t", " ").Replace(header)
 }
 
-// indexPending indexes what is not indexed yet.
-func (a *Account) indexPending(ctx context.Context) error {
-	for {
+// indexPending indexes what is not indexed yet, until there is nothing or stop is closed.
+func (a *Account) indexPending(ctx context.Context, stop <-chan struct{}) error {
+	for !isClosed(stop) {
 		var list []int64
 		err := each(ctx, a.db, "SELECT mail FROM unindexed ORDER BY mail LIMIT ?", []any{indexBatch}, func(rows *sql.Rows) error {
 			var n int64
@@ -119,29 +121,39 @@ func (a *Account) indexPending(ctx context.Context) error {
 				a.log.Warn("a mail cannot be searched for", "error", err)
 			}
 		}
-		if err := a.write(ctx, func(tx *sql.Tx) error { return index(ctx, tx, list, found) }); err != nil {
-			return err
-		}
-	}
-}
-
-func index(ctx context.Context, tx *sql.Tx, list []int64, found []texts) error {
-	for i, n := range list {
-		r, err := tx.ExecContext(ctx, "DELETE FROM unindexed WHERE mail = ?", n)
-		if err != nil {
-			return err
-		}
-		if done, err := r.RowsAffected(); err != nil || done == 0 {
+		for len(list) > 0 && !isClosed(stop) {
+			done := 0
+			err := a.write(ctx, func(tx *sql.Tx) (err error) {
+				done, err = index(ctx, tx, list, found)
+				return err
+			})
 			if err != nil {
 				return err
 			}
-			continue // by another process, or the mail is gone
-		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO search (rowid, text) VALUES (?, ?)", n, found[i].header+"\n"+found[i].body); err != nil {
-			return err
+			list, found = list[done:], found[done:]
 		}
 	}
 	return nil
+}
+
+// index indexes mails for some time, and returns how many it did.
+func index(ctx context.Context, tx *sql.Tx, list []int64, found []texts) (done int, err error) {
+	for begun := time.Now(); done < len(list) && (done == 0 || time.Since(begun) < indexTime); done++ {
+		n := list[done]
+		r, err := tx.ExecContext(ctx, "DELETE FROM unindexed WHERE mail = ?", n)
+		if err != nil {
+			return 0, err
+		}
+		if rows, err := r.RowsAffected(); err != nil {
+			return 0, err
+		} else if rows == 0 {
+			continue // by another process, or the mail is gone
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO search (rowid, text) VALUES (?, ?)", n, found[done].header+"\n"+found[done].body); err != nil {
+			return 0, err
+		}
+	}
+	return done, nil
 }
 
 // keepIndexing indexes what arrived when nothing changed for a while.
@@ -161,7 +173,7 @@ func (a *Account) keepIndexing(ctx context.Context) error {
 			continue
 		case <-timer.C:
 		}
-		if err := a.indexPending(ctx); err != nil {
+		if err := a.indexPending(ctx, changed); err != nil {
 			return err
 		}
 		select {
@@ -211,7 +223,7 @@ func (a *Account) SearchFolder(ctx context.Context, folder int64, q TextQuery) (
 
 // search returns the places of a folder, by UID, in whose mails all of the texts stand.
 func (a *Account) search(ctx context.Context, folder int64, wanted []string, bodyOnly bool) ([]placed, error) {
-	if err := a.indexPending(ctx); err != nil {
+	if err := a.indexPending(ctx, nil); err != nil {
 		return nil, err
 	}
 	query, args := "SELECT p.uid, p.mail FROM places p WHERE p.folder = ?", []any{folder}
