@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"strings"
 	"testing"
@@ -90,4 +91,35 @@ func BenchmarkIdleConnection(b *testing.B) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	b.ReportMetric(float64(after.HeapAlloc+after.StackInuse-before.HeapAlloc-before.StackInuse)/n, "B/connection")
+}
+
+// BenchmarkAppend files mails of 2 KB as programs do: in one piece, or as Python's imaplib
+// does, which waits to be asked for the literal and writes the end of the command on its own.
+// On Linux neither takes much longer than the other; without acknowledge the second one
+// takes 40 ms more.
+func BenchmarkAppend(b *testing.B) {
+	msg := "Subject: a mail\r\n\r\n" + strings.Repeat("some words of a line that nobody reads\r\n", 50)
+	b.Run("at once", func(b *testing.B) {
+		c := newIMAPEnv(b, nil).login()
+		for b.Loop() {
+			c.append("INBOX", "", msg)
+		}
+	})
+	b.Run("in pieces", func(b *testing.B) {
+		c := newIMAPEnv(b, nil).login()
+		if err := c.conn.(*net.TCPConn).SetNoDelay(false); err != nil {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			c.send(fmt.Sprintf("a APPEND INBOX () {%d}\r\n", len(msg)))
+			if got := c.line(); !strings.HasPrefix(got, "+") {
+				b.Fatal(got)
+			}
+			c.send(msg)
+			c.send("\r\n")
+			if got := c.line(); !strings.HasPrefix(got, "a OK") {
+				b.Fatal(got)
+			}
+		}
+	})
 }

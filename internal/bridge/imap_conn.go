@@ -118,6 +118,9 @@ func (c *imapConn) Read(p []byte) (int, error) {
 		var err error
 		switch {
 		case c.open:
+			if c.in.Buffered() == 0 {
+				acknowledge(c.Conn)
+			}
 			err = c.nextLine()
 		case !c.isAnswered() && c.name == "AUTHENTICATE":
 			err = c.rawLine()
