@@ -107,6 +107,9 @@ func (w smtpWire) Read(p []byte) (int, error) {
 	if err := c.flush(); err != nil {
 		return 0, err
 	}
+	if c.data {
+		acknowledge(c.Conn) // the dot at the end may be written on its own
+	}
 	n, err := c.wire.Read(p)
 	if n > 0 {
 		return n, nil
