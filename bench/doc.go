@@ -20,6 +20,6 @@
 //
 // # What bounds the others
 //
-// docs/durability.md has the figures of submissions, of the way of a mail, of
+// docs/bridge.md has those of mail programs, docs/durability.md the figures of submissions, of the way of a mail, of
 // reconciliation and of a node with a million envelopes, and says what bounds each.
 package bench
