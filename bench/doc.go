@@ -20,6 +20,7 @@
 //
 // # What bounds the others
 //
-// docs/bridge.md has those of mail programs, docs/durability.md the figures of submissions, of the way of a mail, of
-// reconciliation and of a node with a million envelopes, and says what bounds each.
+// docs/bridge.md has the figures of mail programs, docs/durability.md those of submissions,
+// of the way of a mail, of reconciliation and of a node with a million envelopes; both say
+// what bounds each.
 package bench
