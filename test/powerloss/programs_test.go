@@ -19,6 +19,7 @@ import (
 
 	"github.com/asmtp/asmtp/internal/account"
 	"github.com/asmtp/asmtp/internal/store"
+	"github.com/asmtp/asmtp/test/powerloss/load"
 )
 
 // Both programs at work on one disk: asmtpd, commands that send one mail after the other,
@@ -65,9 +66,9 @@ func programRuns(t *testing.T, k kind, n int, promises *int) (lost []losses) {
 			}
 		}
 		sleep(r, 400*time.Millisecond)
-		d.cut()
+		began := d.cut()
 		w.node.kill()
-		said := stop()
+		said := printedBefore(t, began, stop())
 		d.restart()
 		*promises += w.mails.promised(t, said)
 		l := w.mails.check(nil)
@@ -171,7 +172,8 @@ func freeAddress(t *testing.T) string {
 	return ""
 }
 
-// said are the promises of commands, as lines of the writer.
+// said are the promises of commands, as lines of the writer: each with the time at which it
+// was read, which is no earlier than it was made.
 type said struct {
 	sync.Mutex
 	lines []string
@@ -184,7 +186,7 @@ func (s *said) add(format string, args ...any) {
 	if len(s.lines) == 0 {
 		close(s.first)
 	}
-	s.lines = append(s.lines, fmt.Sprintf(format, args...))
+	s.lines = append(s.lines, fmt.Sprint(load.Clock(), " ", fmt.Sprintf(format, args...)))
 }
 
 // flow has mail flow until stop is called, which returns what was said. first is closed
@@ -197,9 +199,8 @@ func (w *world) flow() (first <-chan struct{}, stop func() []string) {
 		wg.Go(func() { w.keepSending(ctx, s) })
 	}
 	follow := startProcess(w.t, w.cli, w.as("bob", "sync", "--follow")...)
-	return s.first, func() []string {
-		cancel()
-		for _, line := range follow.kill() {
+	wg.Go(func() {
+		for line := range follow.lines {
 			var mail struct {
 				ID string `json:"id"`
 			}
@@ -207,6 +208,10 @@ func (w *world) flow() (first <-chan struct{}, stop func() []string) {
 				s.add("mail %s", mail.ID)
 			}
 		}
+	})
+	return s.first, func() []string {
+		cancel()
+		follow.kill()
 		wg.Wait()
 		return s.lines
 	}
