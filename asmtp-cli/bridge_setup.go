@@ -49,7 +49,7 @@ and a bridge that runs knows it at once.`,
 			},
 		},
 		&cobra.Command{
-			Use: "revoke NAME", Short: "make a password worthless, from the next login on",
+			Use: "revoke NAME", Short: "make a password worthless, and end the connections that use it",
 			Example: "  asmtp-cli bridge password revoke thunderbird", Args: exactArgs(1, "the name of a password"),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return a.with(cmd.Context(), func(acc *account.Account) error {

@@ -6,14 +6,15 @@ import "strings"
 type changes uint32
 
 const (
-	changedOutbox   changes = 1 << iota // mail on its way, and who has it
-	changedDue                          // mail is to be sent
-	changedLarge                        // large mail is to be sent
-	changedReceipts                     // answers to be sent
-	changedPeers                        // contacts, passports, keys
-	changedNodes                        // nodes
-	changedFolders                      // which mails stand where
-	changedIndex                        // what is not indexed
+	changedOutbox    changes = 1 << iota // mail on its way, and who has it
+	changedDue                           // mail is to be sent
+	changedLarge                         // large mail is to be sent
+	changedReceipts                      // answers to be sent
+	changedPeers                         // contacts, passports, keys
+	changedNodes                         // nodes
+	changedFolders                       // which mails stand where
+	changedIndex                         // what is not indexed
+	changedPasswords                     // of mail programs
 	changedOther
 	// changedLater is for who need not know at once: see watchOthers.
 	changedLater
@@ -28,7 +29,7 @@ var tableChanges = map[string]changes{
 	"contacts": changedPeers, "passports": changedPeers, "tagkeys": changedPeers,
 	"nodes":   changedNodes,
 	"folders": changedFolders, "places": changedFolders, "expunged": changedFolders, "mails": changedFolders,
-	"unindexed": changedIndex,
+	"unindexed": changedIndex, "passwords": changedPasswords,
 }
 
 // statementChanges are those of statements that change more, or less, than their table says,
@@ -102,3 +103,6 @@ func (a *Account) Changed() <-chan struct{} { return a.change(changedAll) }
 
 // FoldersChanged is Changed for the folders and what stands in them.
 func (a *Account) FoldersChanged() <-chan struct{} { return a.change(changedFolders) }
+
+// PasswordsChanged is Changed for the passwords of mail programs.
+func (a *Account) PasswordsChanged() <-chan struct{} { return a.change(changedPasswords) }

@@ -354,8 +354,8 @@ func TestPasswords(t *testing.T) {
 	}
 	check := func(password, want string) {
 		t.Helper()
-		if name, ok, err := a.CheckPassword(t.Context(), password); err != nil || ok != (want != "") || name != want {
-			t.Errorf("%q is of %q, %v, %v; want %q", password, name, ok, err, want)
+		if p, ok, err := a.CheckPassword(t.Context(), password); err != nil || ok != (want != "") || p.Name != want {
+			t.Errorf("%q is of %q, %v, %v; want %q", password, p.Name, ok, err, want)
 		}
 	}
 	check(first, "phone")

@@ -79,15 +79,20 @@ func passwordHash(salt []byte, text string) [32]byte {
 func (a *Account) Passwords(ctx context.Context) ([]PasswordInfo, error) {
 	var list []PasswordInfo
 	return list, each(ctx, a.db, "SELECT name, created, used FROM passwords ORDER BY name", nil, func(rows *sql.Rows) error {
-		var p PasswordInfo
-		var created, used int64
-		err := rows.Scan(&p.Name, &created, &used)
-		if p.Created = fromMillis(created); used > 0 {
-			p.Used = fromMillis(used)
-		}
+		p, err := scanPassword(rows)
 		list = append(list, p)
 		return err
 	})
+}
+
+// scanPassword reads name, created and used, and what else is in the row.
+func scanPassword(rows *sql.Rows, more ...any) (p PasswordInfo, err error) {
+	var created, used int64
+	err = rows.Scan(append([]any{&p.Name, &created, &used}, more...)...)
+	if p.Created = fromMillis(created); used > 0 {
+		p.Used = fromMillis(used)
+	}
+	return p, err
 }
 
 // RevokePassword makes a password worthless.
@@ -104,31 +109,30 @@ func (a *Account) RevokePassword(ctx context.Context, name string) error {
 	})
 }
 
-// CheckPassword reports whether a password is one of the account's, and its name. Case,
+// CheckPassword reports whether a password is one of the account's, and which. Case,
 // blanks and hyphens in it do not matter. All are compared, each in constant time.
-func (a *Account) CheckPassword(ctx context.Context, password string) (name string, ok bool, err error) {
+func (a *Account) CheckPassword(ctx context.Context, password string) (p PasswordInfo, ok bool, err error) {
 	if len(password) > 200 {
-		return "", false, nil
+		return p, false, nil
 	}
 	text := strings.ToLower(strings.NewReplacer("-", "", " ", "").Replace(password))
 	now, stale := a.now(), false
-	err = each(ctx, a.db, "SELECT name, salt, hash, used FROM passwords", nil, func(rows *sql.Rows) error {
-		var n string
+	err = each(ctx, a.db, "SELECT name, created, used, salt, hash FROM passwords", nil, func(rows *sql.Rows) error {
 		var salt, hash []byte
-		var used int64
-		if err := rows.Scan(&n, &salt, &hash, &used); err != nil {
+		info, err := scanPassword(rows, &salt, &hash)
+		if err != nil {
 			return err
 		}
 		if got := passwordHash(salt, text); subtle.ConstantTimeCompare(got[:], hash) == 1 {
-			name, ok, stale = n, true, now.Sub(fromMillis(used)).Abs() > usedAgain
+			p, ok, stale = info, true, now.Sub(info.Used).Abs() > usedAgain
 		}
 		return nil
 	})
 	if err == nil && stale {
 		err = a.write(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, "UPDATE passwords SET used = ? WHERE name = ?", millis(now), name)
+			_, err := tx.ExecContext(ctx, "UPDATE passwords SET used = ? WHERE name = ?", millis(now), p.Name)
 			return err
 		})
 	}
-	return name, ok, err
+	return p, ok, err
 }

@@ -95,6 +95,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, s := range b.accounts {
 		g.Go(func() error { b.follow(ctx, s); return nil })
+		g.Go(func() error { b.watchPasswords(ctx, s); return nil })
 	}
 	if b.o.SMTP != nil {
 		srv := newSMTP(b)
@@ -116,8 +117,8 @@ func (b *Bridge) imapOptions(ctx context.Context) imapOptions {
 		limit = max(limit, s.limit(ctx))
 	}
 	return imapOptions{
-		Login: func(ctx context.Context, remote net.Addr, user, password string) (*account.Account, error) {
-			s, err := b.login(ctx, remote, user, password)
+		Login: func(ctx context.Context, remote net.Addr, user, password string, end func()) (*account.Account, error) {
+			s, err := b.login(ctx, remote, user, password, end)
 			if err != nil {
 				return nil, err
 			}

@@ -25,8 +25,9 @@ const (
 
 // imapOptions are what the IMAP side needs of the bridge.
 type imapOptions struct {
-	// Login checks a password; it may wait, and must return when ctx ends.
-	Login func(ctx context.Context, remote net.Addr, user, password string) (*account.Account, error)
+	// Login checks a password; it may wait, and must return when ctx ends. It calls end if the
+	// password is revoked later, before ctx ends.
+	Login func(ctx context.Context, remote net.Addr, user, password string, end func()) (*account.Account, error)
 	// TLS is for STARTTLS and for listeners that begin with TLS. Without it there is
 	// neither.
 	TLS *tls.Config

@@ -49,7 +49,7 @@ func newIMAPEnv(t testing.TB, tlsConfig *tls.Config) *imapEnv {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	srv := newIMAP(imapOptions{TLS: tlsConfig, Limit: imapTestLimit, Log: log,
-		Login: func(_ context.Context, _ net.Addr, user, password string) (*account.Account, error) {
+		Login: func(_ context.Context, _ net.Addr, user, password string, _ func()) (*account.Account, error) {
 			if user != "bob" || password != "secret" {
 				return nil, errors.New("wrong password")
 			}

@@ -49,7 +49,7 @@ func (s *imapSession) Close() error {
 
 // Login implements imapserver.Session, for LOGIN and AUTHENTICATE PLAIN.
 func (s *imapSession) Login(user, password string) error {
-	a, err := s.server.o.Login(s.ctx(), s.conn.RemoteAddr(), user, password)
+	a, err := s.server.o.Login(s.ctx(), s.conn.RemoteAddr(), user, password, func() { s.conn.bye(errRevoked.Error()) })
 	if err != nil {
 		if errors.Is(err, context.Canceled) {
 			return no(imap.ResponseCodeUnavailable, "the bridge is closing")

@@ -23,8 +23,9 @@ var errManyLogins = fmt.Errorf("too many logins failed: %w", errLogin)
 
 // served is an account that the bridge serves.
 type served struct {
-	acc  *account.Account
-	home string // the folder as the user gave it, for texts; may be empty
+	acc   *account.Account
+	home  string // the folder as the user gave it, for texts; may be empty
+	stays stays
 }
 
 // calls reports whether a login names the account: by petname, passport id, or either as
@@ -43,11 +44,12 @@ func (s *served) calls(user string) bool {
 
 // login finds the account that user and password open. A wrong password is answered
 // after a while; login then waits, until ctx ends. The error is errLogin, errManyLogins,
-// that of ctx, or one of reading the database.
+// that of ctx, or one of reading the database. end is called if the password is revoked
+// before ctx ends, which is the connection's.
 //
 // Passwords are compared by the account, by their hash. If several accounts have the same
 // name the password decides.
-func (b *Bridge) login(ctx context.Context, remote net.Addr, user, password string) (*served, error) {
+func (b *Bridge) login(ctx context.Context, remote net.Addr, user, password string, end func()) (*served, error) {
 	if len(user) > maxUser {
 		user = user[:maxUser]
 	}
@@ -58,13 +60,16 @@ func (b *Bridge) login(ctx context.Context, remote net.Addr, user, password stri
 			continue
 		}
 		known = true
-		name, ok, err := s.acc.CheckPassword(ctx, password)
+		p, ok, err := s.acc.CheckPassword(ctx, password)
+		if ok && err == nil {
+			ok, err = s.stay(ctx, p, end)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("check a password: %w", err)
 		}
 		if ok {
 			b.throttle.succeed(from)
-			b.log.Debug("login", "account", s.acc.Name(), "password", name)
+			b.log.Debug("login", "account", s.acc.Name(), "password", p.Name)
 			return s, nil
 		}
 	}

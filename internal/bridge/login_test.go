@@ -106,7 +106,7 @@ func TestLoginFindsTheAccount(t *testing.T) {
 		{"alice", p1, one}, {"alice", p2, two}, {one.ID().String(), p1, one}, {two.ID().String() + "@asmtp", p2, two},
 		{one.ID().String(), p2, nil}, {"bob", p1, nil}, {"alice@example.org", p1, nil}, {"alice", "wrong-" + p1, nil}, {"alice", "", nil}, {"", p1, nil},
 	} {
-		s, err := b.login(t.Context(), &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5}, tt.user, tt.password)
+		s, err := b.login(t.Context(), &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5}, tt.user, tt.password, nil)
 		if tt.want == nil {
 			if !errors.Is(err, errLogin) {
 				t.Errorf("%s with a wrong password: %v", tt.user, err)
@@ -159,20 +159,57 @@ func TestLoginEndsConnections(t *testing.T) {
 	c.ended()
 }
 
-// A revoked password is worthless at once, others stay.
+// A revoked password is worthless at once, also for who is logged in with it; others stay.
 func TestLoginRevoked(t *testing.T) {
-	e := newSMTPEnv(t, nil)
+	imap := imapEnv{t: t}
+	e := newSMTPEnv(t, func(o *Options) {
+		var err error
+		if o.IMAP, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		imap.addr = o.IMAP.Addr().String()
+	})
 	other, err := e.acc.MakePassword(t.Context(), "other")
 	if err != nil {
 		t.Fatal(err)
 	}
+	in := func(password string) (*smtpClient, *imapClient) {
+		s, i := e.dial(), imap.dial()
+		s.do("EHLO test", "250")
+		s.do(plain("alice", password), "235")
+		i.ok("LOGIN alice " + password)
+		return s, i
+	}
+	goes := func(s *smtpClient, i *imapClient) {
+		t.Helper()
+		s.want("421 4.7.0 the password was revoked")
+		s.ended()
+		if line := i.line(); !strings.HasPrefix(line, "* BYE the password was revoked") {
+			t.Errorf("IMAP says %q", line)
+		}
+	}
+	stays := func(s *smtpClient, i *imapClient) {
+		t.Helper()
+		s.do("NOOP", "250")
+		i.ok("NOOP")
+	}
+	s1, i1 := in(e.password)
+	s2, i2 := in(other)
 	if err := e.acc.RevokePassword(t.Context(), "test"); err != nil {
 		t.Fatal(err)
 	}
+	goes(s1, i1)
 	c := e.dial()
 	c.do("EHLO test", "250")
 	c.do(plain("alice", e.password), "535")
-	c.do(plain("alice", other), "235")
+	stays(s2, i2)
+
+	next, err := e.acc.MakePassword(t.Context(), "other") // in the place of the one before
+	if err != nil {
+		t.Fatal(err)
+	}
+	goes(s2, i2)
+	stays(in(next))
 }
 
 func BenchmarkLogin(b *testing.B) {
@@ -183,7 +220,7 @@ func BenchmarkLogin(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := br.login(b.Context(), nil, "alice", p); err != nil {
+		if _, err := br.login(b.Context(), nil, "alice", p, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

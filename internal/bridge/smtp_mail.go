@@ -47,7 +47,7 @@ func (s *smtpSession) sendChunks(mail smtpEnvelope, chunks *smtpChunks) *smtpRep
 func (s *smtpSession) cut(answer *smtpReply) *smtpReply {
 	s.conn.ended = true
 	if s.conn.ctx.Err() != nil {
-		return reply(421, smtp.EnhancedCode{4, 3, 2}, "%v", errClosing)
+		return s.conn.farewell()
 	}
 	return answer
 }

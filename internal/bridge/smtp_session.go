@@ -84,7 +84,7 @@ func (s *smtpSession) Auth(mechanism string) (sasl.Server, error) {
 }
 
 func (s *smtpSession) login(user, password string) error {
-	a, err := s.srv.b.login(s.conn.ctx, s.conn.RemoteAddr(), user, password)
+	a, err := s.srv.b.login(s.conn.ctx, s.conn.RemoteAddr(), user, password, func() { s.conn.cancel(errRevoked) })
 	switch {
 	case err == nil:
 		s.served, s.limit = a, a.limit(s.conn.ctx)
@@ -97,7 +97,7 @@ func (s *smtpSession) login(user, password string) error {
 		return reply(535, smtp.EnhancedCode{5, 7, 8}, "%v", errLogin).err()
 	case s.conn.ctx.Err() != nil:
 		s.conn.ended = true
-		return reply(421, smtp.EnhancedCode{4, 3, 2}, "%v", errClosing).err()
+		return s.conn.farewell().err()
 	}
 	s.srv.b.log.Error("smtp: login", "error", err)
 	return reply(454, smtp.EnhancedCode{4, 7, 0}, "the password could not be checked; try again").err()

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/emersion/go-smtp"
 )
 
 // smtpFlush is how much of answers is gathered.
@@ -113,16 +114,23 @@ func (c *smtpConn) Close() error {
 	defer c.srv.remove(c)
 	defer c.cancel(nil)
 	if c.ctx.Err() != nil && !c.ended {
-		why := context.Cause(c.ctx)
-		if !errors.Is(why, errBusy) {
-			why = errClosing
-		}
-		c.hangUp("421 4.3.2 " + why.Error())
+		c.hangUp(c.farewell().line())
 	}
 	if c.flush() == nil && c.ended {
 		c.linger()
 	}
 	return c.Conn.Close()
+}
+
+// farewell says why the connection ends from this side.
+func (c *smtpConn) farewell() *smtpReply {
+	switch why := context.Cause(c.ctx); why {
+	case errRevoked:
+		return reply(421, smtp.EnhancedCode{4, 7, 0}, "%v", why)
+	case errBusy:
+		return reply(421, smtp.EnhancedCode{4, 3, 2}, "%v", why)
+	}
+	return reply(421, smtp.EnhancedCode{4, 3, 2}, "%v", errClosing)
 }
 
 func (c *smtpConn) linger() {
