@@ -45,7 +45,7 @@ type due struct {
 	tries   int
 	offered bool        // a node may have all of it
 	untried bool        // with offered: but none was asked yet
-	inHand  *sealedMail // its envelopes, if they need not be read
+	inHand  *sealedMail // its envelopes, as far as they need not be read or made again
 	id      MailID
 	with    *pair // what its envelopes are sealed with; set by prepare
 }

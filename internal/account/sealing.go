@@ -35,11 +35,11 @@ func (c *carrying) part(index int, piece []byte, from, to passport.Hash) *envelo
 		Index: uint16(index), Count: uint16(c.count), SenderTip: from, RecipientTip: to, Body: piece}
 }
 
-// sealedMail is a small mail as it is sealed for one recipient.
+// sealedMail is a mail as it is sealed for one recipient.
 type sealedMail struct {
 	expires   passport.Time
 	ids       []envelope.ID
-	envelopes [][]byte
+	envelopes [][]byte // of a large mail perhaps only the first
 }
 
 // sealParts seals the parts of a small mail for one recipient. pieces calls a function for
@@ -131,6 +131,10 @@ func (s *sealing) seal(c *carrying, index int, piece []byte, with *pair, expires
 	return with.sealer.Seal(bytes.NewReader(sum[:]), expires, p)
 }
 
+// inHandBytes bounds how much of a large mail is not sealed a second time when it is handed
+// over after it was sealed.
+const inHandBytes = 8 << 20
+
 // sealLarge draws a new sealing for a large mail and keeps the ids of its envelopes.
 func (a *Account) sealLarge(ctx context.Context, d *due, r *roster, p *peer, with *pair) error {
 	c, err := carryingOf(ctx, a.db, d.mail)
@@ -140,13 +144,17 @@ func (a *Account) sealLarge(ctx context.Context, d *due, r *roster, p *peer, wit
 	s := sealing{from: r.own.Tip(), to: p.pass.Tip()}
 	rand.Read(s.seed[:])
 	expires := a.expires(r.limits.retention, d.end)
-	ids := make([]envelope.ID, 0, c.count)
+	sealed, room := &sealedMail{expires: expires, ids: make([]envelope.ID, 0, c.count)}, inHandBytes
 	err = eachPiece(ctx, a.db, d.mail, c.count, func(i int, piece []byte) error {
 		e, err := s.seal(&c, i, piece, with, expires)
-		if err == nil {
-			ids = append(ids, e.ID())
+		if err != nil {
+			return err
 		}
-		return err
+		sealed.ids = append(sealed.ids, e.ID())
+		if room -= envelope.HeaderSize + len(e.Sealed); room >= 0 {
+			sealed.envelopes = append(sealed.envelopes, e.Bytes())
+		}
+		return nil
 	})
 	if errors.Is(err, ErrNotFound) {
 		return a.gone(ctx, d.n)
@@ -154,11 +162,11 @@ func (a *Account) sealLarge(ctx context.Context, d *due, r *roster, p *peer, wit
 	if err != nil {
 		return fmt.Errorf("seal for %s: %w", p.name, err)
 	}
-	return a.write(ctx, func(tx *sql.Tx) error {
+	err = a.write(ctx, func(tx *sql.Tx) error {
 		if s, _, err := stateOf(ctx, tx, d.n); err != nil || s.Final() { // a receipt came meanwhile
 			return errors.Join(err, errSettled)
 		}
-		for i, id := range ids {
+		for i, id := range sealed.ids {
 			if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO outparts (outgoing, idx, id, envelope) VALUES (?, ?, ?, x'')", d.n, i, id[:]); err != nil {
 				return err
 			}
@@ -168,9 +176,14 @@ func (a *Account) sealLarge(ctx context.Context, d *due, r *roster, p *peer, wit
 		}
 		return a.sealedAnew(ctx, tx, d.n)
 	})
+	if err == nil {
+		d.inHand = sealed
+	}
+	return err
 }
 
-// envelopes makes the envelopes of a large mail again while it is handed over.
+// envelopes makes the envelopes of a large mail again while it is handed over, those that
+// are not in hand.
 type envelopes struct {
 	a       *Account
 	d       *due
@@ -208,6 +221,9 @@ func (a *Account) envelopesOf(ctx context.Context, d *due, ids []envelope.ID) (*
 // envelope returns the encoded envelope with that id.
 func (e *envelopes) envelope(ctx context.Context, id envelope.ID) ([]byte, error) {
 	i := e.index[id]
+	if in := e.d.inHand; in != nil && i < len(in.envelopes) {
+		return in.envelopes[i], nil
+	}
 	piece, err := pieceOf(ctx, e.a.db, e.d.mail, i)
 	if errors.Is(err, ErrNotFound) {
 		return nil, e.a.gone(ctx, e.d.n)
