@@ -2,8 +2,6 @@ package bench_test
 
 import (
 	"bufio"
-	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/smtp"
@@ -80,9 +78,10 @@ func newBridges(b *testing.B) *bridges {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { w.file.Close() })
-	_, address, user, password := w.bridge(b, "alice")
+	alice := w.w.Bridge(b, "alice")
+	user, password := alice.Login(b, "bench")
 	for range 8 {
-		c, err := smtp.Dial(address)
+		c, err := smtp.Dial(alice.SMTP)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -92,8 +91,9 @@ func newBridges(b *testing.B) *bridges {
 		}
 		w.out = append(w.out, c)
 	}
-	address, _, user, password = w.bridge(b, "bob")
-	if w.in, err = net.Dial("tcp", address); err != nil {
+	bob := w.w.Bridge(b, "bob")
+	user, password = bob.Login(b, "bench")
+	if w.in, err = net.Dial("tcp", bob.IMAP); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { w.in.Close() })
@@ -105,38 +105,6 @@ func newBridges(b *testing.B) *bridges {
 		b.Fatal(err)
 	}
 	return w
-}
-
-// bridge starts the bridge of a person and returns where it listens, and a login.
-func (w *bridges) bridge(b *testing.B, name string) (imap, smtp, user, password string) {
-	b.Helper()
-	home := w.w.Path(name)
-	out, err := w.w.Try(nil, "asmtp-cli", "--home", home, "--json", "bridge", "password", "bench")
-	if err != nil {
-		b.Fatal(err)
-	}
-	var login struct{ User, Password string }
-	if err := json.Unmarshal([]byte(out), &login); err != nil {
-		b.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	cmd := w.w.Command(ctx, "asmtp-cli", "bridge", "--home", home, "--imap", "127.0.0.1:0", "--smtp", "127.0.0.1:0", "--json")
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		stop()
-		_ = cmd.Wait() // it was killed
-	})
-	var says struct{ IMAP, SMTP string }
-	if err := json.NewDecoder(pipe).Decode(&says); err != nil {
-		b.Fatal(err)
-	}
-	return says.IMAP, says.SMTP, login.User, login.Password
 }
 
 // append makes n times 2 KB durable.

@@ -21,10 +21,10 @@ func testCurl(t *testing.T, w *world, curl *tool) {
 		args    []string
 	}{
 		{"curl plain", nil},
-		{"curl starttls", []string{"--ssl-reqd", "--cacert", w.alice.certificate()}},
+		{"curl starttls", []string{"--ssl-reqd", "--cacert", w.alice.Certificate()}},
 		{"curl login", []string{"--login-options", "AUTH=LOGIN"}},
 	} {
-		user, password := w.alice.login(t, "curl")
+		user, password := w.alice.Login(t, "curl")
 		file := write(t, curl.in("letter"), "%s", letter(c.subject, text))
 		curl.do(t, "", append([]string{"-sS", "smtp://" + w.alice.SMTP, "-u", user + ":" + password,
 			"--mail-from", w.alice.address, "--mail-rcpt", w.bob.address, "-T", file}, c.args...)...)
@@ -32,14 +32,14 @@ func testCurl(t *testing.T, w *world, curl *tool) {
 		w.bob.checkBody(t, "INBOX", m, []byte(text))
 	}
 
-	user, password := w.bob.login(t, "curl")
+	user, password := w.bob.Login(t, "curl")
 	w.bob.create(t, "curl")
 	imap := func(path string, args ...string) string {
 		return curl.do(t, "", append([]string{"-sS", "imap://" + w.bob.IMAP + path, "-u", user + ":" + password}, args...)...)
 	}
 	m := w.bob.await(t, "INBOX", "curl plain")
 
-	imap("/INBOX;UID="+m.uid, "-o", curl.in("fetched"), "--ssl-reqd", "--cacert", w.bob.certificate())
+	imap("/INBOX;UID="+m.uid, "-o", curl.in("fetched"), "--ssl-reqd", "--cacert", w.bob.Certificate())
 	fetched, err := os.ReadFile(curl.in("fetched"))
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ func testGetmail(t *testing.T, w *world, getmail *tool) {
 		}
 	}
 	// It writes a Maildir of its own not as root, and runs anything as root if told so.
-	user, password := w.bob.login(t, "getmail")
+	user, password := w.bob.Login(t, "getmail")
 	host, port, _ := strings.Cut(w.bob.IMAP, ":")
 	config := write(t, getmail.in("getmailrc"), `[retriever]
 type = SimpleIMAPRetriever

@@ -102,11 +102,11 @@ func testKilledDownload(t *testing.T, w *world) {
 		}
 	}
 
-	config := mbsyncConfig(t, w.bob, mbsync, between(t, w.bob.IMAP, after(8<<20, false), w.bob.kill), folder)
+	config := mbsyncConfig(t, w.bob, mbsync, between(t, w.bob.IMAP, after(8<<20, false), w.bob.Kill), folder)
 	if out, err := mbsync.try(t, nil, "-c", config, "asmtp"); err == nil {
 		t.Errorf("mbsync did not see that the bridge was killed:\n%s", out)
 	}
-	w.bob.start(t)
+	w.bob.Start(t)
 	check("mbsync")
 	mbsync.do(t, "", "-c", mbsyncConfig(t, w.bob, mbsync, w.bob.IMAP, folder), "asmtp")
 	box := maildir(mbsync.in("Mail", folder))
@@ -119,15 +119,15 @@ func testKilledDownload(t *testing.T, w *world) {
 		}
 	}
 
-	user, password := w.bob.login(t, "curl")
+	user, password := w.bob.Login(t, "curl")
 	path := "/" + folder + ";UID=" + w.bob.await(t, folder, large).uid + ";SECTION=TEXT"
 	fetch := func(address string) (string, error) {
 		return curl.try(t, nil, "-sS", "imap://"+address+path, "-u", user+":"+password)
 	}
-	if _, err := fetch(between(t, w.bob.IMAP, after(8<<20, false), w.bob.kill)); err == nil {
+	if _, err := fetch(between(t, w.bob.IMAP, after(8<<20, false), w.bob.Kill)); err == nil {
 		t.Error("curl did not see that the bridge was killed")
 	}
-	w.bob.start(t)
+	w.bob.Start(t)
 	check("curl")
 	if out, err := fetch(w.bob.IMAP); err != nil || sum([]byte(out)) != want[large] {
 		t.Errorf("curl fetched %d bytes, SHA-256 %s, want %s: %v", len(out), sum([]byte(out)), want[large], err)
@@ -163,8 +163,8 @@ func testKilledSubmission(t *testing.T, w *world) {
 		for n := range 8 {
 			all = append(all, n)
 		}
-		left, answered := submit(t, w, python, between(t, w.alice.SMTP, c.watch, w.alice.kill), prefix, all)
-		w.alice.start(t)
+		left, answered := submit(t, w, python, between(t, w.alice.SMTP, c.watch, w.alice.Kill), prefix, all)
+		w.alice.Start(t)
 		if len(left) == 0 || answered < c.least {
 			t.Errorf("%s: %d mails were answered", c.name, answered)
 		}

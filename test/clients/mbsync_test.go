@@ -92,7 +92,7 @@ func (d maildir) add(t testing.TB, name, flags, content string) {
 // Mail in the program's home.
 func mbsyncConfig(t testing.TB, p *person, mbsync *tool, imap, patterns string) string {
 	t.Helper()
-	user, password := p.login(t, "mbsync")
+	user, password := p.Login(t, "mbsync")
 	if err := os.MkdirAll(mbsync.in("Mail"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ Patterns %s
 Create Both
 Expunge Both
 SyncState *
-`, host, port, user, password, p.certificate(), mbsync.in("Mail"), mbsync.in("Mail", "INBOX"), patterns)
+`, host, port, user, password, p.Certificate(), mbsync.in("Mail"), mbsync.in("Mail", "INBOX"), patterns)
 }
 
 func testMbsync(t *testing.T, w *world, mbsync *tool) {

@@ -9,7 +9,7 @@ import (
 // "bridge setup mbsync" has it.
 func testMsmtp(t *testing.T, w *world, msmtp *tool) {
 	text := "Sent by msmtp.\r\n.\r\nThe end.\r\n"
-	user, password := w.alice.login(t, "msmtp")
+	user, password := w.alice.Login(t, "msmtp")
 	host, port, _ := strings.Cut(w.alice.SMTP, ":")
 	config := write(t, msmtp.in("msmtprc"), `defaults
 host %s
@@ -37,7 +37,7 @@ account stranger
 auth plain
 tls on
 tls_fingerprint %s
-`, host, port, w.alice.address, user, password, w.alice.fingerprint, w.alice.certificate(), strings.Repeat("00:", 31)+"00")
+`, host, port, w.alice.address, user, password, w.alice.Fingerprint, w.alice.Certificate(), strings.Repeat("00:", 31)+"00")
 	for _, account := range []string{"fingerprint", "file", "clear"} {
 		subject := "msmtp " + account
 		msmtp.do(t, strings.ReplaceAll(letter(subject, text), "\r\n", "\n"), "-C", config, "-a", account, "-t")

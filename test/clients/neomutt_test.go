@@ -21,7 +21,7 @@ func testNeomutt(t *testing.T, w *world, neomutt *tool) {
 		return write(t, neomutt.in(p.name+"rc"), "%s", printed+more)
 	}
 	starttls := func(p *person) string {
-		return fmt.Sprintf("set ssl_starttls = yes\nset ssl_force_tls = yes\nset certificate_file = %q\n", p.certificate())
+		return fmt.Sprintf("set ssl_starttls = yes\nset ssl_force_tls = yes\nset certificate_file = %q\n", p.Certificate())
 	}
 	testNeomuttSends(t, w, neomutt, config(w.alice, ""), "neomutt plain")
 	testNeomuttSends(t, w, neomutt, config(w.alice, starttls(w.alice)), "neomutt starttls")

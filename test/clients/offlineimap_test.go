@@ -13,7 +13,7 @@ func testOfflineIMAP(t *testing.T, w *world, offlineimap *tool) {
 	for n := range 4 {
 		w.bob.append(t, "offlineimap", letter(fmt.Sprintf("offlineimap %d", n), text))
 	}
-	user, password := w.bob.login(t, "offlineimap")
+	user, password := w.bob.Login(t, "offlineimap")
 	host, port, _ := strings.Cut(w.bob.IMAP, ":")
 	config := write(t, offlineimap.in("offlineimaprc"), `[general]
 accounts = asmtp

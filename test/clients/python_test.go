@@ -31,8 +31,8 @@ type pythonPerson struct {
 
 func (p *person) python(t testing.TB) pythonPerson {
 	t.Helper()
-	user, password := p.login(t, "python")
-	return pythonPerson{p.IMAP, p.SMTP, user, password, p.address, p.certificate()}
+	user, password := p.Login(t, "python")
+	return pythonPerson{p.IMAP, p.SMTP, user, password, p.address, p.Certificate()}
 }
 
 // script returns the path of a script, which runs in another folder.

@@ -7,7 +7,7 @@ import (
 
 func testSwaks(t *testing.T, w *world, swaks *tool) {
 	text := "Sent by swaks.\r\n.\r\nThe end.\r\n"
-	user, password := w.alice.login(t, "swaks")
+	user, password := w.alice.Login(t, "swaks")
 	send := func(subject string, args ...string) (string, error) {
 		// It adds a line end of its own.
 		file := write(t, swaks.in("letter"), "%s", strings.TrimSuffix(letter(subject, text), "\r\n"))
@@ -20,7 +20,7 @@ func testSwaks(t *testing.T, w *world, swaks *tool) {
 	}{
 		{"swaks plain", []string{"--auth", "PLAIN"}},
 		{"swaks login", []string{"--auth", "LOGIN"}},
-		{"swaks starttls plain", []string{"--auth", "PLAIN", "--tls", "--tls-verify", "--tls-ca-path", w.alice.certificate()}},
+		{"swaks starttls plain", []string{"--auth", "PLAIN", "--tls", "--tls-verify", "--tls-ca-path", w.alice.Certificate()}},
 		{"swaks starttls login", []string{"--auth", "LOGIN", "--tls"}},
 		{"swaks pipelining", []string{"--auth", "PLAIN", "--pipeline"}},
 	} {

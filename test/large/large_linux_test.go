@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -114,18 +115,24 @@ func (h *hops) memory() map[string]int64 {
 	h.t.Helper()
 	peaks := map[string]int64{}
 	for name, n := range h.Nodes {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.Cmd.Process.Pid))
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		_, after, _ := strings.Cut(string(b), "VmHWM:")
-		var kib int64
-		if _, err := fmt.Sscan(after, &kib); err != nil {
-			h.t.Fatal(err)
-		}
-		peaks[name] = kib << 10
+		peaks[name] = peak(h.t, n.Cmd)
 	}
 	return peaks
+}
+
+// peak is the most memory that a running process took so far, in bytes.
+func peak(t *testing.T, cmd *exec.Cmd) int64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(b), "VmHWM:")
+	var kib int64
+	if _, err := fmt.Sscan(after, &kib); err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
 }
 
 // deliver sends a file from alice to bob, who takes it in when all of it is at his node, and
@@ -215,20 +222,20 @@ func TestLargestMailCutAtEveryHop(t *testing.T) {
 	}
 	h.checkSaved("large", sum)
 	for name, peak := range h.memory() {
-		h.checkMemory(name, peak-nodes[name])
+		checkMemory(t, name, peak-nodes[name])
 	}
 	for name, peak := range h.clientPeak {
-		h.checkMemory(name, peak-clients["sync"])
+		checkMemory(t, name, peak-clients["sync"])
 	}
 }
 
 // maxMore is what a mail of the largest size may add to the memory of a process.
 const maxMore = 64 << 20
 
-func (h *hops) checkMemory(name string, more int64) {
-	h.t.Helper()
-	h.t.Logf("%s: %d MiB more", name, more>>20)
+func checkMemory(t *testing.T, name string, more int64) {
+	t.Helper()
+	t.Logf("%s: %d MiB more", name, more>>20)
 	if more > maxMore {
-		h.t.Errorf("%s took %d MiB more", name, more>>20)
+		t.Errorf("%s took %d MiB more", name, more>>20)
 	}
 }
