@@ -30,15 +30,18 @@ func TestLargestMailThroughBridges(t *testing.T) {
 	w.Acquaint("alice", "bob")
 	w.Meet("alice", "bob")
 	alice, bob := w.Bridge(t, "alice"), w.Bridge(t, "bob")
+	m := newMeter(t)
+	m.add("alice", alice.Cmd)
+	m.add("bob", bob.Cmd)
+	for name, n := range w.Nodes {
+		m.add(name, n.Cmd)
+	}
 	out, in := newSubmitter(t, alice), newReader(t, w, bob)
 
 	sum := out.send("small", 1000)
 	in.check("small", sum)
 	held(w)
-	before := map[string]int64{"alice": peak(t, alice.Cmd), "bob": peak(t, bob.Cmd)}
-	for name, n := range w.Nodes {
-		before[name] = peak(t, n.Cmd)
-	}
+	before := m.peaks()
 
 	bob.Kill()
 	began := time.Now()
@@ -47,19 +50,14 @@ func TestLargestMailThroughBridges(t *testing.T) {
 	held(w)
 	t.Logf("it was at the nodes after %.1f s", time.Since(began).Seconds())
 	bob.Start(t)
+	m.add("bob", bob.Cmd)
 	began = time.Now()
 	in = newReader(t, w, bob)
 	in.check("large", sum)
 	t.Logf("it was read %.1f s after the start of the recipient's bridge", time.Since(began).Seconds())
 
 	w.Await("the sender knows that it is delivered", func() bool { return len(w.As("alice", "queue")) == 0 })
-	after := map[string]int64{"alice": peak(t, alice.Cmd), "bob": peak(t, bob.Cmd)}
-	for name, n := range w.Nodes {
-		after[name] = peak(t, n.Cmd)
-	}
-	for name, bytes := range after {
-		checkMemory(t, name, bytes-before[name])
-	}
+	m.check(before, m.peaks())
 }
 
 // submitter is a program that sends mail to a bridge.

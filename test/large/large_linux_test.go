@@ -6,11 +6,9 @@ import (
 	crand "crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -110,31 +108,6 @@ func (h *hops) file(size int64) (path string, sum []byte) {
 	return path, hash.Sum(nil)
 }
 
-// memory is the most that the nodes took so far, in bytes.
-func (h *hops) memory() map[string]int64 {
-	h.t.Helper()
-	peaks := map[string]int64{}
-	for name, n := range h.Nodes {
-		peaks[name] = peak(h.t, n.Cmd)
-	}
-	return peaks
-}
-
-// peak is the most memory that a running process took so far, in bytes.
-func peak(t *testing.T, cmd *exec.Cmd) int64 {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, after, _ := strings.Cut(string(b), "VmHWM:")
-	var kib int64
-	if _, err := fmt.Sscan(after, &kib); err != nil {
-		t.Fatal(err)
-	}
-	return kib << 10
-}
-
 // deliver sends a file from alice to bob, who takes it in when all of it is at his node, and
 // returns what each hop carried.
 func (h *hops) deliver(path, subject string) (carried [3]int64) {
@@ -202,9 +175,13 @@ func TestLargestMailCutAtEveryHop(t *testing.T) {
 		t.Skip("starts whole nodes")
 	}
 	h := newHops(t)
+	m := newMeter(t)
+	for name, n := range h.Nodes {
+		m.add(name, n.Cmd)
+	}
 	path, _ := h.file(1000)
 	h.deliver(path, "small")
-	clients, nodes := h.clientPeak, h.memory()
+	clients, nodes := h.clientPeak, m.peaks()
 	h.clientPeak = map[string]int64{}
 
 	path, sum := h.file(attached)
@@ -221,9 +198,7 @@ func TestLargestMailCutAtEveryHop(t *testing.T) {
 		}
 	}
 	h.checkSaved("large", sum)
-	for name, peak := range h.memory() {
-		checkMemory(t, name, peak-nodes[name])
-	}
+	m.check(nodes, m.peaks())
 	for name, peak := range h.clientPeak {
 		checkMemory(t, name, peak-clients["sync"])
 	}
