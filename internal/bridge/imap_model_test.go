@@ -643,6 +643,10 @@ func (m *model) transfer(s *modelSession, verb string) {
 		return
 	}
 	msgs := m.there(s, uids)
+	if !uid && len(msgs) < len(uids) { // another session removed some
+		m.want(s, m.do(s, line, true, nil), "NO [EXPUNGEISSUED]")
+		return
+	}
 	for _, msg := range msgs {
 		to.add(maps.Clone(msg.flags), msg.body)
 	}

@@ -285,3 +285,38 @@ func TestImplicitTLS(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A message that another program removed, or all its folder, cannot be copied, and the answer is
+// not OK. It is no reason to make the folder either where it was to go, which is there.
+func TestIMAPCopyWhatIsGone(t *testing.T) {
+	e := newIMAPEnv(t, nil)
+	one, two := e.login(), e.login()
+	one.ok("CREATE A")
+	for range 3 {
+		one.append("A", "", "Subject: a mail\r\n\r\ntext\r\n")
+	}
+	refused := func(command, code string) {
+		t.Helper()
+		if _, answer := one.do(command); !strings.HasPrefix(answer, "NO ["+code+"] ") {
+			t.Errorf("%s: %s", command, answer)
+		}
+	}
+	one.ok("SELECT A")
+	two.ok("SELECT A")
+	two.ok(`STORE 1 +FLAGS (\Deleted)`)
+	two.ok("EXPUNGE")
+	refused("COPY 1:2 INBOX", "EXPUNGEISSUED")
+	one.ok("UID COPY 1:2 INBOX")
+	if status := one.ok("STATUS INBOX (MESSAGES)"); status[0] != "* STATUS INBOX (MESSAGES 1)" {
+		t.Errorf("of two messages, one of which is there: %s", status)
+	}
+	two.ok("DELETE A")
+	refused("COPY 1 INBOX", "EXPUNGEISSUED")
+	one.ok("SELECT INBOX")
+	refused("COPY 1 Nowhere", "TRYCREATE")
+	two.ok("CREATE B")
+	one.append("B", "", "Subject: a mail\r\n\r\ntext\r\n")
+	one.ok("SELECT B")
+	two.ok("DELETE B")
+	refused("MOVE 1 INBOX", "EXPUNGEISSUED")
+}

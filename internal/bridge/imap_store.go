@@ -83,8 +83,7 @@ func expected(before, after []seqRow, how account.FlagChange, flags account.Flag
 
 // Copy implements imapserver.Session.
 func (s *imapSession) Copy(set imap.NumSet, dest string) (*imap.CopyData, error) {
-	d, err := s.transfer(set, dest, s.acc.CopyPlaces)
-	return d, s.tryCreate("COPY", err)
+	return s.transfer("COPY", set, dest, s.acc.CopyPlaces)
 }
 
 // Move implements imapserver.SessionMove. The EXPUNGE responses come from the Poll that
@@ -93,32 +92,35 @@ func (s *imapSession) Move(w *imapserver.MoveWriter, set imap.NumSet, dest strin
 	if s.open.readOnly {
 		return errReadOnly
 	}
-	d, err := s.transfer(set, dest, s.acc.MovePlaces)
-	if err != nil {
-		return s.tryCreate("MOVE", err)
+	d, err := s.transfer("MOVE", set, dest, s.acc.MovePlaces)
+	if err == nil && d != nil {
+		err = w.WriteCopyData(d)
 	}
-	if d != nil {
-		return w.WriteCopyData(d)
-	}
-	return nil
+	return err
 }
 
-// transfer copies or moves messages; it returns nil if there were none.
-func (s *imapSession) transfer(set imap.NumSet, dest string, do transferFunc) (*imap.CopyData, error) {
+// transfer copies or moves messages; it returns nil if there were none. UIDs that are gone
+// are passed over (RFC 9051, 6.4.9); a sequence number stands for a message that the program
+// still sees, so OK would be wrong if it is gone (RFC 2180, 4.4.1; RFC 5530).
+func (s *imapSession) transfer(doing string, set imap.NumSet, dest string, do transferFunc) (*imap.CopyData, error) {
 	to, err := s.acc.FolderNamed(s.ctx(), dest)
 	if err != nil {
-		return nil, err
+		return nil, s.tryCreate(doing, err)
 	}
 	if err := s.open.refresh(s.ctx()); err != nil {
-		return nil, err
+		return nil, s.fail(doing, err)
 	}
-	uids := uidsOf(s.open.get(s.open.resolve(set)))
+	spans := s.open.resolve(set)
+	uids := uidsOf(s.open.get(spans))
+	if _, named := set.(imap.SeqSet); named && len(uids) < count(spans) {
+		return nil, no("EXPUNGEISSUED", "some of the messages are gone, so nothing was done")
+	}
 	if len(uids) == 0 {
 		return nil, nil
 	}
 	src, dst, err := do(s.ctx(), s.open.id, to.ID, uids)
 	if err != nil || len(src) == 0 {
-		return nil, err
+		return nil, s.fail(doing, err)
 	}
 	return &imap.CopyData{UIDValidity: to.UIDValidity, SourceUIDs: uidSet(src), DestUIDs: uidSet(dst)}, nil
 }

@@ -132,13 +132,17 @@ func join(spans []span) []span {
 	return l
 }
 
-// get returns the rows of messages that are still there, each with its sequence number.
-func (v *view) get(spans []span) []seqRow {
-	n := 0
+// count returns how many messages are in the spans.
+func count(spans []span) (n int) {
 	for _, s := range spans {
 		n += s.to - s.from
 	}
-	l := make([]seqRow, 0, n)
+	return n
+}
+
+// get returns the rows of messages that are still there, each with its sequence number.
+func (v *view) get(spans []span) []seqRow {
+	l := make([]seqRow, 0, count(spans))
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, s := range spans {
