@@ -13,14 +13,19 @@ import (
 // and not that a member of the mesh now has it and now has it not.
 const maxHistory = 200
 
-// advance moves a mail to the state that was just confirmed, if that is a move
-// forward. It is the only place where a state changes. What was true before of how many
-// hold it stays.
+// advance moves a mail to the state that was just confirmed, if that is a move forward. What
+// was true before of how many hold it stays.
 func (a *Account) advance(ctx context.Context, tx *sql.Tx, out int64, to State, note string) (moved bool, err error) {
 	was, held, err := stateOf(ctx, tx, out)
 	if err != nil {
 		return false, err
 	}
+	return a.move(ctx, tx, out, was, to, held, note)
+}
+
+// move is advance for a mail that was in a state, with so many that hold it from now on. It is
+// the only place where a state changes.
+func (a *Account) move(ctx context.Context, tx *sql.Tx, out int64, was, to State, held int, note string) (moved bool, err error) {
 	next := was.Next(to)
 	if next == was {
 		return false, nil
@@ -30,7 +35,7 @@ func (a *Account) advance(ctx context.Context, tx *sql.Tx, out int64, to State, 
 		reason = note
 	}
 	now := a.now()
-	if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET state = ?, since = ?, reason = ? WHERE n = ?", next, millis(now), reason, out); err != nil {
+	if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET state = ?, since = ?, reason = ?, held = ? WHERE n = ?", next, millis(now), reason, held, out); err != nil {
 		return false, fmt.Errorf("state of a mail: %w", err)
 	}
 	if next.watched() != was.watched() {
@@ -38,8 +43,8 @@ func (a *Account) advance(ctx context.Context, tx *sql.Tx, out int64, to State, 
 			return false, err
 		}
 	}
-	if next.Final() { // nothing is left to be sent; the ids tell which envelopes were
-		if _, err := tx.ExecContext(ctx, "UPDATE outparts SET envelope = x'' WHERE outgoing = ?", out); err != nil {
+	if next.Final() { // nothing is left to be sent; the ids tell which envelopes were. Earlier builds kept them.
+		if _, err := tx.ExecContext(ctx, "UPDATE outparts SET envelope = x'' WHERE outgoing = ? AND length(envelope) > 0", out); err != nil {
 			return false, err
 		}
 	}
@@ -55,9 +60,17 @@ func stateOf(ctx context.Context, q querier, out int64) (s State, held int, err 
 }
 
 func addHistory(ctx context.Context, q querier, out int64, s State, held int, at time.Time, note string) error {
-	_, err := q.ExecContext(ctx, `INSERT INTO history SELECT ?1, ?2, ?3, ?4, ?5
-		WHERE (SELECT count(*) < ?6 OR max(state) <> ?2 FROM history WHERE outgoing = ?1)`, out, s, held, millis(at), note, maxHistory)
+	_, err := q.ExecContext(ctx, "INSERT INTO history VALUES (?, ?, ?, ?, ?)", out, s, held, millis(at), note)
 	return err
+}
+
+// addHeld adds to the history of a mail how many hold it now, unless it is long already.
+func (a *Account) addHeld(ctx context.Context, tx *sql.Tx, out int64, s State, held int, note string) error {
+	var n int
+	if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM history WHERE outgoing = ?", out).Scan(&n); err != nil || n >= maxHistory {
+		return err
+	}
+	return addHistory(ctx, tx, out, s, held, a.now(), note)
 }
 
 // setReason keeps why a mail is not further, without moving it.

@@ -220,16 +220,13 @@ func (a *Account) recount(ctx context.Context, tx *sql.Tx, out int64, fewer stri
 	case s == Accepted && held == 0, s == Queued:
 		return nil
 	case s == Accepted:
-		if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET held = ? WHERE n = ?", held, out); err != nil {
-			return err
-		}
-		_, err := a.advance(ctx, tx, out, Held, note)
+		_, err := a.move(ctx, tx, out, s, Held, held, note)
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET held = ?, reason = ? WHERE n = ?", held, reason, out); err != nil {
 		return err
 	}
-	return addHistory(ctx, tx, out, s, held, a.now(), note)
+	return a.addHeld(ctx, tx, out, s, held, note)
 }
 
 // sealedAnew notes that the envelopes of a mail are others now, which nobody holds yet.
@@ -248,5 +245,5 @@ func (a *Account) sealedAnew(ctx context.Context, tx *sql.Tx, out int64) error {
 	if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET held = 0, reason = CASE WHEN ? > 0 THEN ? ELSE reason END WHERE n = ?", had, reason, out); err != nil {
 		return err
 	}
-	return addHistory(ctx, tx, out, s, 0, a.now(), reason)
+	return a.addHeld(ctx, tx, out, s, 0, reason)
 }

@@ -34,12 +34,36 @@ func (a *Account) Count(ctx context.Context, query string, args ...any) (n int, 
 
 // Envelopes returns the sealed parts of a mail on its way to its first recipient.
 func (a *Account) Envelopes(ctx context.Context, id MailID) (list [][]byte, err error) {
-	return list, each(ctx, a.db, "SELECT p.envelope FROM outparts p JOIN outgoing o ON o.n = p.outgoing WHERE o.mail_id = ? AND length(p.envelope) > 0 ORDER BY o.n, p.idx", []any{id[:]}, func(rows *sql.Rows) error {
-		var b []byte
-		err := rows.Scan(&b)
-		list = append(list, b)
-		return err
+	r, err := a.roster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []*due
+	err = each(ctx, a.db, "SELECT o.n, o.mail, m.count, o.recipient FROM outgoing o JOIN mails m ON m.n = o.mail WHERE o.mail_id = ? AND o.state < ? AND o.sealed_for <> x'' ORDER BY o.n", []any{id[:], Unconfirmed}, func(rows *sql.Rows) error {
+		d := new(due)
+		all = append(all, d)
+		return rows.Scan(&d.n, &d.mail, &d.parts, into{d.to[:]})
 	})
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range all {
+		if d.with, err = a.outPair(ctx, r.own, r.peers[d.to]); err != nil {
+			return nil, err
+		}
+		if d.ids, err = a.envelopeIDs(ctx, d); err != nil {
+			return nil, err
+		}
+		e := a.envelopesOf(d)
+		for _, id := range d.ids {
+			b, err := e.envelope(ctx, id)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, b)
+		}
+	}
+	return list, nil
 }
 
 // Take takes in envelopes as if a node had delivered them.

@@ -45,7 +45,8 @@ type due struct {
 	tries   int
 	offered bool        // a node may have all of it
 	untried bool        // with offered: but none was asked yet
-	inHand  *sealedMail // its envelopes, as far as they need not be read or made again
+	inHand  *sealedMail // if it was just sealed
+	ids     []envelope.ID
 	id      MailID
 	with    *pair // what its envelopes are sealed with; set by prepare
 }
@@ -171,43 +172,11 @@ func (a *Account) prepare(ctx context.Context, r *roster, d *due) (bool, error) 
 	if bytes.Equal(d.sealed, with.key()) && (d.expires > soon || a.expires(r.limits.retention, d.end) <= d.expires) {
 		return true, nil
 	}
-	if d.large() {
-		err = a.sealLarge(ctx, d, r, p, with)
-	} else {
-		err = a.write(ctx, func(tx *sql.Tx) error {
-			if err := a.sealAgain(ctx, tx, d, r, p, with); err != nil {
-				return err
-			}
-			return a.sealedAnew(ctx, tx, d.n)
-		})
-	}
+	err = a.sealAnew(ctx, d, r, p)
 	if errors.Is(err, errSettled) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// sealAgain seals a mail from its stored body: the same mail id and body, so that the
-// recipient knows it for the same mail.
-func (a *Account) sealAgain(ctx context.Context, tx *sql.Tx, d *due, r *roster, p *peer, with *pair) error {
-	if s, _, err := stateOf(ctx, tx, d.n); err != nil || s.Final() { // a receipt came meanwhile
-		return errors.Join(err, errSettled)
-	}
-	c, err := carryingOf(ctx, tx, d.mail)
-	if err != nil {
-		return err
-	}
-	pieces := func(fn func(int, []byte) error) error { return eachPiece(ctx, tx, d.mail, c.count, fn) }
-	sealed, err := sealParts(&c, pieces, r.own, p, with, a.expires(r.limits.retention, d.end))
-	if err != nil {
-		return err
-	}
-	if err := sealed.store(ctx, tx, d.n); err != nil {
-		return err
-	}
-	a.untried.forget(d.n)
-	_, err = tx.ExecContext(ctx, "UPDATE outgoing SET sealed_for = ?, expires = ?, sealing = x'' WHERE n = ?", with.key(), int64(sealed.expires), d.n)
-	return err
 }
 
 // postpone keeps why a mail is not sent now and when it is looked at again.
@@ -227,34 +196,31 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 	if group, err = s.a.offer(ctx, group); err != nil || len(group) == 0 {
 		return 0, nil, err
 	}
-	of := make(map[envelope.ID]*due)
+	of := make(map[envelope.ID]*envelopes)
 	var ids []envelope.ID
 	var all int64
 	for _, d := range group {
-		var list []envelope.ID
 		if d.inHand != nil {
-			list = d.inHand.ids
-		} else if list, err = s.a.envelopeIDs(ctx, d); err != nil {
+			d.ids = d.inHand.ids
+		} else if d.ids, err = s.a.envelopeIDs(ctx, d); err != nil {
 			return 0, nil, err
 		}
-		for _, id := range list {
-			of[id] = d
+		e := s.a.envelopesOf(d)
+		for _, id := range d.ids {
+			of[id] = e
 		}
-		ids, all = append(ids, list...), all+d.size
+		ids, all = append(ids, d.ids...), all+d.size
 	}
-	fetch, err := s.a.fetcher(ctx, group, ids, of)
-	if err == nil {
-		s.progress(Progress{Step: "sending", All: all})
-		at := 0
-		refusals, err = s.submit(ctx, ids, func(id envelope.ID) ([]byte, error) {
-			b, err := fetch(ctx, id)
-			for at < len(ids) && ids[at] != id { // those before it the node has
-				at++
-			}
-			s.progress(Progress{Step: "sending", Done: all * int64(at) / int64(len(ids)), All: all})
-			return b, err
-		})
-	}
+	s.progress(Progress{Step: "sending", All: all})
+	at := 0
+	refusals, err = s.submit(ctx, ids, func(id envelope.ID) ([]byte, error) {
+		b, err := of[id].envelope(ctx, id)
+		for at < len(ids) && ids[at] != id { // those before it the node has
+			at++
+		}
+		s.progress(Progress{Step: "sending", Done: all * int64(at) / int64(len(ids)), All: all})
+		return b, err
+	})
 	if errors.Is(err, errSettled) {
 		return 0, nil, nil // the next round leaves it out
 	}
@@ -264,7 +230,7 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 	s.progress(Progress{Step: "sending", Done: all, All: all})
 	refused := make(map[*due]clientapi.Refusal)
 	for _, r := range refusals {
-		refused[of[r.ID]] = r
+		refused[of[r.ID].d] = r
 	}
 	var taken []*due
 	for _, d := range group {
@@ -302,23 +268,6 @@ func (s *session) acceptSoon(ctx context.Context, group []*due) {
 	})
 }
 
-// fetcher returns what gives the envelopes of a group.
-func (a *Account) fetcher(ctx context.Context, group []*due, ids []envelope.ID, of map[envelope.ID]*due) (func(context.Context, envelope.ID) ([]byte, error), error) {
-	if group[0].large() {
-		e, err := a.envelopesOf(ctx, group[0], ids)
-		if err != nil {
-			return nil, err
-		}
-		return e.envelope, nil
-	}
-	return func(ctx context.Context, id envelope.ID) ([]byte, error) {
-		if d := of[id]; d.inHand != nil {
-			return d.inHand.envelopes[slices.Index(d.inHand.ids, id)], nil
-		}
-		return a.envelope(ctx, of[id].n, id)
-	}, nil
-}
-
 // submit hands envelopes to the node. A node that is full took none of what it lacked.
 func (s *session) submit(ctx context.Context, ids []envelope.ID, fetch func(envelope.ID) ([]byte, error)) ([]clientapi.Refusal, error) {
 	refusals, err := s.c.Submit(ctx, ids, fetch)
@@ -335,7 +284,10 @@ func (s *session) submit(ctx context.Context, ids []envelope.ID, fetch func(enve
 // that were cancelled: from now on they cannot be. What was noted before needs no more.
 func (a *Account) offer(ctx context.Context, group []*due) (left []*due, err error) {
 	for _, d := range group {
-		d.inHand, d.untried = a.untried.take(d.n, d.id)
+		sealed, untried := a.untried.take(d.n, d.id)
+		if d.untried = untried; sealed != nil {
+			d.inHand = sealed
+		}
 	}
 	if !slices.ContainsFunc(group, func(d *due) bool { return !d.offered }) {
 		return group, nil
@@ -397,7 +349,8 @@ func (a *Account) settled(ctx context.Context, out int64) error {
 	return nil
 }
 
-func (a *Account) envelope(ctx context.Context, out int64, id envelope.ID) (b []byte, err error) {
+// storedEnvelope returns an envelope that was kept.
+func (a *Account) storedEnvelope(ctx context.Context, out int64, id envelope.ID) (b []byte, err error) {
 	err = a.db.QueryRowContext(ctx, "SELECT envelope FROM outparts WHERE outgoing = ? AND id = ?", out, id[:]).Scan(&b)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) || len(b) > 0 {
 		return b, err

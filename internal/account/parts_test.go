@@ -326,6 +326,7 @@ func TestIncompleteBounded(t *testing.T) {
 func TestRotatedKey(t *testing.T) {
 	alice, bob := offline(t, nil)
 	old := send(t, alice, account.Draft{To: []string{"bob"}, Text: "old"})
+	sealed := envelopes(t, alice, old) // as the node has them
 	for _, who := range []*account.Account{alice, bob} {
 		if err := who.Rotate(t.Context()); err != nil {
 			t.Fatal(err)
@@ -341,7 +342,7 @@ func TestRotatedKey(t *testing.T) {
 		}
 	}
 	fresh := send(t, alice, account.Draft{To: []string{"bob"}, Text: "new"})
-	if got := take(t, bob, append(envelopes(t, alice, old), envelopes(t, alice, fresh)...)...); len(got) != 2 {
+	if got := take(t, bob, append(sealed, envelopes(t, alice, fresh)...)...); len(got) != 2 {
 		t.Fatalf("bob got %d mails, want both", len(got))
 	}
 }
@@ -365,4 +366,38 @@ func TestLifetimeEnds(t *testing.T) {
 	}
 	take(t, alice, r...)
 	wantState(t, alice, id, account.Delivered)
+}
+
+// Mail that an earlier build sealed goes as it was sealed then, and its envelopes are removed
+// when it has arrived.
+func TestEnvelopesOfAnEarlierBuild(t *testing.T) {
+	alice, bob := offline(t, nil)
+	id := send(t, alice, account.Draft{To: []string{"bob"}, Text: "hi"})
+	was := envelopes(t, alice, id)
+	if again := envelopes(t, alice, id); len(was) != 1 || !bytes.Equal(again[0], was[0]) {
+		t.Fatalf("%d envelopes, or another one each time", len(was))
+	}
+	kept := bytes.Clone(was[0])
+	kept[len(kept)-1] ^= 1 // not what this build would make
+	for _, change := range []string{"UPDATE outparts SET envelope = ?", "UPDATE outgoing SET sealing = x'' WHERE ? <> x''"} {
+		if err := alice.Exec(t.Context(), change, kept); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := envelopes(t, alice, id); len(got) != 1 || !bytes.Equal(got[0], kept) {
+		t.Error("the mail does not go as it was sealed")
+	}
+	if err := alice.Advance(t.Context(), id, account.Accepted); err != nil {
+		t.Fatal(err)
+	}
+	take(t, bob, was...)
+	r, err := bob.Receipts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	take(t, alice, r...)
+	wantState(t, alice, id, account.Delivered)
+	if n, err := alice.Count(t.Context(), "SELECT coalesce(sum(length(envelope)), 0) FROM outparts"); err != nil || n != 0 {
+		t.Errorf("%d bytes of envelopes are left (%v)", n, err)
+	}
 }

@@ -79,12 +79,13 @@ CREATE TABLE outgoing (
   expires INTEGER NOT NULL DEFAULT 0,
   delayed INTEGER NOT NULL DEFAULT 0, -- which notices were given, see age.go
   notify INTEGER NOT NULL DEFAULT 0, envid TEXT NOT NULL DEFAULT '', orcpt TEXT NOT NULL DEFAULT '', -- RFC 3461
-  sealing BLOB NOT NULL DEFAULT x'', -- of a large mail: what its envelopes are made of again, see sealing.go
+  sealing BLOB NOT NULL DEFAULT x'', -- what its envelopes are made of again, see sealing.go
   UNIQUE (mail_id, recipient)
 );
 CREATE INDEX outgoing_due ON outgoing (state, next);
 CREATE INDEX outgoing_mail ON outgoing (mail);
--- The parts as sealed last; of a mail that is settled, or large, the ids only.
+-- The envelopes of a mail as it was sealed last: their ids. Earlier builds kept those of small
+-- mail that is not settled.
 CREATE TABLE outparts (
   outgoing INTEGER NOT NULL REFERENCES outgoing (n) ON DELETE CASCADE, idx INTEGER NOT NULL,
   id BLOB NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (outgoing, idx)

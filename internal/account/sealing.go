@@ -35,31 +35,40 @@ func (c *carrying) part(index int, piece []byte, from, to passport.Hash) *envelo
 		Index: uint16(index), Count: uint16(c.count), SenderTip: from, RecipientTip: to, Body: piece}
 }
 
+// inHandBytes bounds how much of a mail need not be sealed a second time when it is handed over
+// after it was sealed.
+const inHandBytes = 8 << 20
+
 // sealedMail is a mail as it is sealed for one recipient.
 type sealedMail struct {
+	sealing
 	expires   passport.Time
 	ids       []envelope.ID
-	envelopes [][]byte // of a large mail perhaps only the first
+	envelopes [][]byte // the first, as many as inHandBytes allows
 }
 
-// sealParts seals the parts of a small mail for one recipient. pieces calls a function for
-// each piece of the body.
-func sealParts(c *carrying, pieces func(func(i int, piece []byte) error) error, own *passport.Passport, p *peer, with *pair, expires passport.Time) (*sealedMail, error) {
-	s := &sealedMail{expires: expires}
+// sealAll seals a mail for one recipient. pieces calls a function for each piece of the body.
+func sealAll(c *carrying, pieces func(func(i int, piece []byte) error) error, own *passport.Passport, p *peer, with *pair, expires passport.Time) (*sealedMail, error) {
+	s := &sealedMail{sealing: sealing{from: own.Tip(), to: p.pass.Tip()}, expires: expires, ids: make([]envelope.ID, 0, c.count)}
+	rand.Read(s.seed[:])
+	room := inHandBytes
 	return s, pieces(func(i int, piece []byte) error {
-		e, err := with.sealer.Seal(nil, expires, c.part(i, piece, own.Tip(), p.pass.Tip()))
+		e, err := s.seal(c, i, piece, with, expires)
 		if err != nil {
 			return fmt.Errorf("seal for %s: %w", p.name, err)
 		}
-		s.ids, s.envelopes = append(s.ids, e.ID()), append(s.envelopes, e.Bytes())
+		s.ids = append(s.ids, e.ID())
+		if room -= envelope.HeaderSize + len(e.Sealed); room >= 0 {
+			s.envelopes = append(s.envelopes, e.Bytes())
+		}
 		return nil
 	})
 }
 
-// store stores the envelopes in place of those that were there.
+// store stores the ids of the envelopes in place of those that were there.
 func (s *sealedMail) store(ctx context.Context, tx *sql.Tx, out int64) error {
 	for i, id := range s.ids {
-		if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO outparts (outgoing, idx, id, envelope) VALUES (?, ?, ?, ?)", out, i, id[:], s.envelopes[i]); err != nil {
+		if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO outparts (outgoing, idx, id, envelope) VALUES (?, ?, ?, x'')", out, i, id[:]); err != nil {
 			return err
 		}
 	}
@@ -92,8 +101,8 @@ func pieceOf(ctx context.Context, q querier, mail int64, index int) (piece []byt
 	return blob(piece), nil
 }
 
-// sealing is what the envelopes of a large mail are made of, the same each time: they are
-// not kept, only their ids, so that a mail to ten recipients is on disk once.
+// sealing is what the envelopes of a mail are made of, the same each time: they are not kept,
+// only their ids, so that a mail is on disk once, and not again for each of its recipients.
 //
 //	seed 32 | sender's tip 16 | recipient's tip 16
 type sealing struct {
@@ -131,47 +140,30 @@ func (s *sealing) seal(c *carrying, index int, piece []byte, with *pair, expires
 	return with.sealer.Seal(bytes.NewReader(sum[:]), expires, p)
 }
 
-// inHandBytes bounds how much of a large mail is not sealed a second time when it is handed
-// over after it was sealed.
-const inHandBytes = 8 << 20
-
-// sealLarge draws a new sealing for a large mail and keeps the ids of its envelopes.
-func (a *Account) sealLarge(ctx context.Context, d *due, r *roster, p *peer, with *pair) error {
+// sealAnew draws a new sealing for a mail and keeps the ids of its envelopes: of the same mail id
+// and body, so that the recipient knows it for the same mail.
+func (a *Account) sealAnew(ctx context.Context, d *due, r *roster, p *peer) error {
 	c, err := carryingOf(ctx, a.db, d.mail)
 	if err != nil {
 		return err
 	}
-	s := sealing{from: r.own.Tip(), to: p.pass.Tip()}
-	rand.Read(s.seed[:])
-	expires := a.expires(r.limits.retention, d.end)
-	sealed, room := &sealedMail{expires: expires, ids: make([]envelope.ID, 0, c.count)}, inHandBytes
-	err = eachPiece(ctx, a.db, d.mail, c.count, func(i int, piece []byte) error {
-		e, err := s.seal(&c, i, piece, with, expires)
-		if err != nil {
-			return err
-		}
-		sealed.ids = append(sealed.ids, e.ID())
-		if room -= envelope.HeaderSize + len(e.Sealed); room >= 0 {
-			sealed.envelopes = append(sealed.envelopes, e.Bytes())
-		}
-		return nil
-	})
+	pieces := func(fn func(int, []byte) error) error { return eachPiece(ctx, a.db, d.mail, c.count, fn) }
+	sealed, err := sealAll(&c, pieces, r.own, p, d.with, a.expires(r.limits.retention, d.end))
 	if errors.Is(err, ErrNotFound) {
 		return a.gone(ctx, d.n)
 	}
 	if err != nil {
-		return fmt.Errorf("seal for %s: %w", p.name, err)
+		return err
 	}
 	err = a.write(ctx, func(tx *sql.Tx) error {
 		if s, _, err := stateOf(ctx, tx, d.n); err != nil || s.Final() { // a receipt came meanwhile
 			return errors.Join(err, errSettled)
 		}
-		for i, id := range sealed.ids {
-			if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO outparts (outgoing, idx, id, envelope) VALUES (?, ?, ?, x'')", d.n, i, id[:]); err != nil {
-				return err
-			}
+		if err := sealed.store(ctx, tx, d.n); err != nil {
+			return err
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET sealed_for = ?, expires = ?, sealing = ? WHERE n = ?", with.key(), int64(expires), s.bytes(), d.n); err != nil {
+		a.untried.forget(d.n)
+		if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET sealed_for = ?, expires = ?, sealing = ? WHERE n = ?", d.with.key(), int64(sealed.expires), sealed.bytes(), d.n); err != nil {
 			return err
 		}
 		return a.sealedAnew(ctx, tx, d.n)
@@ -182,40 +174,52 @@ func (a *Account) sealLarge(ctx context.Context, d *due, r *roster, p *peer, wit
 	return err
 }
 
-// envelopes makes the envelopes of a large mail again while it is handed over, those that
-// are not in hand.
+// envelopes gives the envelopes of a mail while it is handed over: those in hand, and the others
+// made again.
 type envelopes struct {
 	a       *Account
 	d       *due
+	index   map[envelope.ID]int
+	known   bool // what follows
+	stored  bool // as an earlier build did with small mail
 	c       carrying
 	s       sealing
 	expires passport.Time
-	index   map[envelope.ID]int
 }
 
-// envelopesOf returns the source of envelopes of a large mail with these ids.
-func (a *Account) envelopesOf(ctx context.Context, d *due, ids []envelope.ID) (*envelopes, error) {
-	e := &envelopes{a: a, d: d, index: make(map[envelope.ID]int, len(ids))}
-	for i, id := range ids {
+func (a *Account) envelopesOf(d *due) *envelopes {
+	e := &envelopes{a: a, d: d, index: make(map[envelope.ID]int, len(d.ids))}
+	for i, id := range d.ids {
 		e.index[id] = i
+	}
+	return e
+}
+
+// know reads what the envelopes are made of.
+func (e *envelopes) know(ctx context.Context) error {
+	if e.known {
+		return nil
 	}
 	var sealed, sealing []byte
 	var expires int64
-	err := a.db.QueryRowContext(ctx, "SELECT sealed_for, sealing, expires FROM outgoing WHERE n = ?", d.n).Scan(&sealed, &sealing, &expires)
+	err := e.a.db.QueryRowContext(ctx, "SELECT sealed_for, sealing, expires FROM outgoing WHERE n = ?", e.d.n).Scan(&sealed, &sealing, &expires)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if !bytes.Equal(e.d.with.key(), sealed) {
+		return errSettled // sealed anew meanwhile: the next round knows what to do
+	}
+	if e.stored = len(sealing) == 0 && !e.d.large(); e.stored {
+		e.known = true
+		return nil
 	}
 	e.expires = passport.Time(expires)
 	if e.s, err = parseSealing(sealing); err != nil {
-		return nil, err
+		return err
 	}
-	if e.c, err = carryingOf(ctx, a.db, d.mail); err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(d.with.key(), sealed) {
-		return nil, errSettled // sealed anew meanwhile: the next round knows what to do
-	}
-	return e, nil
+	e.c, err = carryingOf(ctx, e.a.db, e.d.mail)
+	e.known = err == nil
+	return err
 }
 
 // envelope returns the encoded envelope with that id.
@@ -223,6 +227,12 @@ func (e *envelopes) envelope(ctx context.Context, id envelope.ID) ([]byte, error
 	i := e.index[id]
 	if in := e.d.inHand; in != nil && i < len(in.envelopes) {
 		return in.envelopes[i], nil
+	}
+	if err := e.know(ctx); err != nil {
+		return nil, err
+	}
+	if e.stored {
+		return e.a.storedEnvelope(ctx, e.d.n, id)
 	}
 	piece, err := pieceOf(ctx, e.a.db, e.d.mail, i)
 	if errors.Is(err, ErrNotFound) {

@@ -277,8 +277,8 @@ func wireAddress(dir *directory, m message.Address, must bool) (message.Address,
 	return out, nil
 }
 
-// enqueue stores a mail, its copy among the sent ones and, if it is small, its sealed
-// parts. A large one is sealed when it is handed over.
+// enqueue stores a mail, its copy among the sent ones and, if it is small, how it is sealed.
+// A large one is sealed when it is handed over.
 func (a *Account) enqueue(ctx context.Context, tx *sql.Tx, m *outMail) ([]Outgoing, error) {
 	mail, err := m.keep(ctx, tx, a, sent, m.id, m.hash, a.idBytes())
 	if err != nil {
@@ -327,13 +327,13 @@ func (a *Account) enqueue(ctx context.Context, tx *sql.Tx, m *outMail) ([]Outgoi
 func (a *Account) enqueueFor(ctx context.Context, tx *sql.Tx, m *outMail, mail int64, to recipient) (int64, error) {
 	now := millis(m.now)
 	atOnce := to.sealed != nil && a.links.Load() > 0
-	sealedFor, expires := []byte{}, passport.Time(0)
+	sealedFor, expires, sealing := []byte{}, passport.Time(0), []byte{}
 	if to.sealed != nil {
-		sealedFor, expires = to.with.key(), to.sealed.expires
+		sealedFor, expires, sealing = to.with.key(), to.sealed.expires, to.sealed.bytes()
 	}
-	r, err := tx.ExecContext(ctx, `INSERT INTO outgoing (mail, mail_id, body_hash, recipient, created, lifetime_end, state, since, reason, notify, envid, orcpt, offered, sealed_for, expires)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, mail, m.id[:], m.hash[:], to.id[:], now, millis(m.now.Add(m.lifetime)), Queued, now, to.waiting(),
-		to.notify, m.envID, to.orcpt, atOnce, sealedFor, int64(expires))
+	r, err := tx.ExecContext(ctx, `INSERT INTO outgoing (mail, mail_id, body_hash, recipient, created, lifetime_end, state, since, reason, notify, envid, orcpt, offered, sealed_for, expires, sealing)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, mail, m.id[:], m.hash[:], to.id[:], now, millis(m.now.Add(m.lifetime)), Queued, now, to.waiting(),
+		to.notify, m.envID, to.orcpt, atOnce, sealedFor, int64(expires), sealing)
 	if err != nil {
 		return 0, err
 	}
@@ -344,8 +344,7 @@ func (a *Account) enqueueFor(ctx context.Context, tx *sql.Tx, m *outMail, mail i
 	if atOnce {
 		a.untried.put(n, m.id, to.sealed)
 	}
-	_, err = tx.ExecContext(ctx, "INSERT INTO history VALUES (?, ?, 0, ?, ?)", n, Queued, now, to.waiting())
-	return n, err
+	return n, addHistory(ctx, tx, n, Queued, 0, m.now, to.waiting())
 }
 
 // seal seals a small mail for one of its recipients.
@@ -355,7 +354,7 @@ func (a *Account) seal(ctx context.Context, q querier, m *outMail, to *recipient
 		pieces = func(fn func(int, []byte) error) error { return eachPiece(ctx, q, m.mail, m.count, fn) }
 	}
 	c := &carrying{id: m.id, hash: m.hash, flags: m.flags, total: m.total, count: m.count}
-	return sealParts(c, pieces, m.roster.own, to.peer, to.with, a.expires(m.roster.limits.retention, m.now.Add(m.lifetime)))
+	return sealAll(c, pieces, m.roster.own, to.peer, to.with, a.expires(m.roster.limits.retention, m.now.Add(m.lifetime)))
 }
 
 // key says with which shared keys parts were sealed.
