@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/asmtp/asmtp/internal/retry"
 	"github.com/asmtp/asmtp/noise"
 )
 
@@ -30,9 +31,9 @@ type book struct {
 }
 
 type contact struct {
-	addresses []string // what the peer said of itself, or its user of it, first
-	own       int      // how many of addresses are such
-	failures  int
+	addresses []string  // what the peer said of itself, or its user of it, first
+	own       int       // how many of addresses are such
+	away      time.Time // since when it is not reached, or not for long; zero: it is not known to be
 	next      time.Time // when to dial again
 	dialing   bool
 	connected bool
@@ -73,7 +74,7 @@ func (b *book) learn(key noise.PublicKey, addresses []string, own bool, now time
 	}
 	fresh := slices.ContainsFunc(c.addresses, func(a string) bool { return !slices.Contains(before, a) })
 	if fresh {
-		c.failures, c.next = 0, now
+		c.away, c.next = time.Time{}, now
 	}
 	return fresh
 }
@@ -133,7 +134,7 @@ func (b *book) disconnected(key noise.PublicKey, now time.Time) {
 		lasted := now.Sub(c.since)
 		c.connected, c.since, c.seen = false, now, now
 		if lasted >= steady {
-			c.failures = 0
+			c.away = time.Time{}
 		}
 		c.backOff(now)
 	}
@@ -161,15 +162,13 @@ func (b *book) dialed(key noise.PublicKey) {
 	b.poke()
 }
 
-// backOff sets the time of the next dial: 1 s, 2 s, 4 s … 5 min, each with jitter, so
+// backOff sets the time of the next dial: at first every second, later seldom, with jitter, so
 // that two nodes or many do not go on in step.
 func (c *contact) backOff(now time.Time) {
-	pause := backoffMax
-	if c.failures < 9 {
-		pause = min(backoffMin<<c.failures, backoffMax)
+	if c.away.IsZero() {
+		c.away = now
 	}
-	c.failures++
-	c.next = now.Add(jitter(pause))
+	c.next = now.Add(jitter(retry.Wait(now.Sub(c.away), backoffMin, backoffMax)))
 }
 
 // jitter returns a random time from half of d to d.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/netip"
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
@@ -36,6 +38,16 @@ type Options struct {
 type Node struct {
 	Address string // HOST:PORT
 	Key     noise.PublicKey
+}
+
+// isLocal reports whether the node runs on this machine.
+func (n Node) isLocal() bool {
+	host, _, err := net.SplitHostPort(n.Address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // NodeInfo is what the account knows of one of its nodes.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -12,12 +13,13 @@ import (
 
 	"github.com/asmtp/asmtp/envelope"
 	"github.com/asmtp/asmtp/internal/clientapi"
+	"github.com/asmtp/asmtp/internal/retry"
 	"github.com/asmtp/asmtp/noise"
 )
 
 const (
 	// firstReconnect and lastReconnect bound the wait before a broken connection is
-	// made again; it doubles from one to the other.
+	// made again, see package retry.
 	firstReconnect = time.Second
 	lastReconnect  = time.Minute
 	// otherProcesses is how often a Sync that follows looks whether another process
@@ -134,7 +136,8 @@ func (f *follower) refusedByAll(nodes []Node) (err error) {
 
 // keepNode connects with a node again and again.
 func (f *follower) keepNode(ctx context.Context, n Node) error {
-	for wait := firstReconnect; ; wait = min(2*wait, lastReconnect) {
+	var away time.Time // since when it is not reached, or not for long
+	for said := ""; ; {
 		began := time.Now()
 		err := f.followNode(ctx, n)
 		if ctx.Err() != nil {
@@ -146,12 +149,19 @@ func (f *follower) keepNode(ctx context.Context, n Node) error {
 		if f.o.OnProgress != nil {
 			f.o.OnProgress(Progress{Step: "disconnected", Err: err, Node: n})
 		}
-		f.a.log.Info("connection to the node ended", "node", n.Key.Short(), "error", err)
+		if text := fmt.Sprint(err); text != said {
+			said = text
+			f.a.log.Info("connection to the node ended", "node", n.Key.Short(), "error", err)
+		}
 		f.a.noteNode(ctx, n.Key, err)
 		f.setRefused(n, err)
 		f.noteHeard()
-		if time.Since(began) > lastReconnect {
-			wait = firstReconnect
+		if away.IsZero() || time.Since(began) > lastReconnect {
+			away, said = time.Now(), ""
+		}
+		wait := retry.Wait(time.Since(away), firstReconnect, lastReconnect)
+		if n.isLocal() {
+			wait = firstReconnect // to be refused by this machine costs next to nothing
 		}
 		if err := pause(ctx, jitter(wait)); err != nil {
 			return err
