@@ -75,8 +75,8 @@ func Capacity(class int) int { return Sizes[class] - noise.XOverhead - PartHeade
 // sealed.
 func PartSize(class int) int { return Sizes[class] - noise.XOverhead }
 
-// fit returns the smallest size class whose parts hold n bytes of body; -1 if none.
-func fit(n int) int {
+// ClassFor returns the smallest size class whose parts hold n bytes of body; -1 if none.
+func ClassFor(n int) int {
 	return slices.IndexFunc(Sizes[:], func(size int) bool {
 		return n <= size-noise.XOverhead-PartHeaderSize
 	})

@@ -40,7 +40,7 @@ type Sealer struct {
 // random means crypto/rand. Sealing twice gives two envelopes that nobody but the
 // recipient can tell to be of one mail.
 func (s *Sealer) Seal(random io.Reader, expires passport.Time, p *Part) (*Envelope, error) {
-	class := fit(len(p.Body))
+	class := ClassFor(len(p.Body))
 	if class < 0 {
 		return nil, fmt.Errorf("seal part of %d bytes: %w", len(p.Body), ErrTooLarge)
 	}

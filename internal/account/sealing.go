@@ -131,7 +131,14 @@ func parseSealing(b []byte) (s sealing, err error) {
 // changed.
 func (s *sealing) seal(c *carrying, index int, piece []byte, with *pair, expires passport.Time) (*envelope.Envelope, error) {
 	p := c.part(index, piece, s.from, s.to)
-	plain, err := p.Encode(envelope.PartSize(len(envelope.Sizes) - 1)) // of a smaller class it is the beginning of that
+	class := envelope.ClassFor(len(piece))
+	if c.count > smallMail { // its last part may be of a smaller class, and is the beginning of that
+		class = len(envelope.Sizes) - 1
+	}
+	if class < 0 {
+		return nil, fmt.Errorf("body of a mail on its way: %w", ErrTampered)
+	}
+	plain, err := p.Encode(envelope.PartSize(class))
 	if err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
