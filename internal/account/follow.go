@@ -149,6 +149,9 @@ func (f *follower) keepNode(ctx context.Context, n Node) error {
 		if f.o.OnProgress != nil {
 			f.o.OnProgress(Progress{Step: "disconnected", Err: err, Node: n})
 		}
+		if away.IsZero() || time.Since(began) > lastReconnect {
+			away, said = time.Now(), ""
+		}
 		if text := fmt.Sprint(err); text != said {
 			said = text
 			f.a.log.Info("connection to the node ended", "node", n.Key.Short(), "error", err)
@@ -156,11 +159,8 @@ func (f *follower) keepNode(ctx context.Context, n Node) error {
 		f.a.noteNode(ctx, n.Key, err)
 		f.setRefused(n, err)
 		f.noteHeard()
-		if away.IsZero() || time.Since(began) > lastReconnect {
-			away, said = time.Now(), ""
-		}
 		wait := retry.Wait(time.Since(away), firstReconnect, lastReconnect)
-		if n.isLocal() {
+		if n.isLocal() && !errors.Is(err, clientapi.ErrNotAllowed) {
 			wait = firstReconnect // to be refused by this machine costs next to nothing
 		}
 		if err := pause(ctx, jitter(wait)); err != nil {
