@@ -6,11 +6,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
 	"github.com/asmtp/asmtp/internal/message"
+	"github.com/asmtp/asmtp/internal/port"
 	"github.com/asmtp/asmtp/mesh"
 	"github.com/asmtp/asmtp/noise"
 	"github.com/asmtp/asmtp/passport"
@@ -43,11 +43,7 @@ type Node struct {
 // isLocal reports whether the node runs on this machine.
 func (n Node) isLocal() bool {
 	host, _, err := net.SplitHostPort(n.Address)
-	if err != nil {
-		return false
-	}
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
+	return err == nil && port.IsLoopback(host)
 }
 
 // NodeInfo is what the account knows of one of its nodes.

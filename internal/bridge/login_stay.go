@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -66,7 +65,7 @@ func (b *Bridge) watchPasswords(ctx context.Context, s *served) {
 		if list, err := s.acc.Passwords(ctx); err == nil {
 			s.endOthers(list)
 		} else if ctx.Err() == nil {
-			b.log.Error("passwords are not known", "account", s.acc.Name(), "error", fmt.Errorf("database: %w", err))
+			b.log.Error("passwords are not known", "account", s.acc.Name(), "error", err)
 		}
 		again := time.NewTimer(passwordsAgain)
 		select {

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/url"
 	"strings"
+
+	"github.com/asmtp/asmtp/internal/port"
 )
 
 // TLSMode is how mail programs encrypt the way to the bridge.
@@ -64,11 +66,6 @@ func split(address string) (host, port string) {
 	return host, port
 }
 
-func loopbackHost(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
 type setupValues struct {
 	Setup
 	imapHost, imapPort, smtpHost, smtpPort string
@@ -77,7 +74,7 @@ type setupValues struct {
 // plain reports whether the settings do without TLS: on this machine it protects nothing,
 // and a program has to be taught to trust the certificate.
 func (v *setupValues) plain() bool {
-	return v.TLS == TLSOff || v.TLS == StartTLS && loopbackHost(v.imapHost) && loopbackHost(v.smtpHost)
+	return v.TLS == TLSOff || v.TLS == StartTLS && port.IsLoopback(v.imapHost) && port.IsLoopback(v.smtpHost)
 }
 
 // fill puts the values into a text. A line that begins with "plain|", "tls|", "implicit|"

@@ -30,12 +30,9 @@ func TestLargestMailThroughBridges(t *testing.T) {
 	w.Acquaint("alice", "bob")
 	w.Meet("alice", "bob")
 	alice, bob := w.Bridge(t, "alice"), w.Bridge(t, "bob")
-	m := newMeter(t)
+	m := newMeter(t, w)
 	m.add("alice", alice.Cmd)
 	m.add("bob", bob.Cmd)
-	for name, n := range w.Nodes {
-		m.add(name, n.Cmd)
-	}
 	out, in := newSubmitter(t, alice), newReader(t, w, bob)
 
 	sum := out.send("small", 1000)

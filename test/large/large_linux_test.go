@@ -175,10 +175,7 @@ func TestLargestMailCutAtEveryHop(t *testing.T) {
 		t.Skip("starts whole nodes")
 	}
 	h := newHops(t)
-	m := newMeter(t)
-	for name, n := range h.Nodes {
-		m.add(name, n.Cmd)
-	}
+	m := newMeter(t, h.World)
 	path, _ := h.file(1000)
 	h.deliver(path, "small")
 	clients, nodes := h.clientPeak, m.peaks()

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/asmtp/asmtp/test/programs"
 )
 
 // meter watches how much memory processes take. Pages of files that are mapped are not
@@ -20,9 +22,12 @@ type meter struct {
 	most map[string]int64 // bytes
 }
 
-// newMeter returns a meter that looks every 5 ms until the test ends.
-func newMeter(t *testing.T) *meter {
+// newMeter returns a meter that looks at the nodes every 5 ms until the test ends.
+func newMeter(t *testing.T, w *programs.World) *meter {
 	m := &meter{t: t, pids: map[string]int{}, most: map[string]int64{}}
+	for name, n := range w.Nodes {
+		m.add(name, n.Cmd)
+	}
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
