@@ -181,7 +181,7 @@ func (s *Store) Compact(ctx context.Context) error {
 	}
 	defer s.leave()
 	s.measureTree()
-	full := s.disk.check() < roomy
+	full := s.disk.check(0) < roomy
 	file, removed := vlogSize(s.dir), s.removed.Load()
 	if full && removed < file/2 || !full && removed < max(file, s.disk.treeSize()) {
 		return nil
@@ -254,8 +254,10 @@ func (s *Store) collect(ctx context.Context, file int64, full bool) (freed bool,
 		if !s.disk.toCollect(moved) {
 			return ErrDiskFull
 		}
-		_, err := s.vlog.ahead(moved + batchAhead)
-		return err
+		if _, err := s.missing(&s.vlog, moved+batchAhead); err != nil {
+			return err
+		}
+		return s.vlog.ahead(moved + batchAhead)
 	}}
 	for ctx.Err() == nil {
 		*ahead = write{alone: ahead.alone, done: make(chan error, 1)}

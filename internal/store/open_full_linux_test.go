@@ -122,3 +122,33 @@ func refused(t *testing.T, err error) {
 		t.Error(err)
 	}
 }
+
+// TestAllocatingLeavesRoom: what is allocated ahead for the next transactions is not taken
+// from what tables that are written out meanwhile need: a node was ended by SIGBUS that was
+// started when another program had just left 14 MB of its disk.
+func TestAllocatingLeavesRoom(t *testing.T) {
+	disk := smallDisk(t, 200)
+	dir, foreign := filepath.Join(disk, "store"), filepath.Join(disk, "foreign")
+	for leave := int64(13); leave <= 29; leave += 4 {
+		os.RemoveAll(dir)
+		os.Remove(foreign)
+		s := open(t, dir, store.Options{})
+		if err := s.PutTagKeys(ctx, passport.ID{1}, []envelope.TagKey{{}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		take(t, foreign, leave<<20)
+		s = open(t, dir, store.Options{})
+		_, err := s.PutEnvelopes(ctx, []envelope.Arrival{{Envelope: storetest.NewEnvelope(rand.New(rand.NewPCG(1, 1)), 0, storetest.Hour(300))}})
+		refused(t, err)
+		space, err := s.Space()
+		if err != nil || space.Free < space.Floor {
+			t.Errorf("of %d MiB only %d KiB are free, and tables may need %d KiB (%v)", leave, space.Free>>10, space.Floor>>10, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

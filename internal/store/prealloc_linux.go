@@ -28,8 +28,9 @@ type logFiles struct {
 	next      int    // number of the file after the one that is open
 	f         *os.File
 	size      int64 // of f
-	allocated int64
-	off       bool // the file system cannot do it
+	had       int64 // of its blocks when it was found; where they are is not known
+	allocated int64 // from its beginning
+	off       bool  // the file system cannot do it
 }
 
 // close ends it.
@@ -40,28 +41,47 @@ func (l *logFiles) close() {
 	}
 }
 
-// ahead makes sure that behind what is written so many bytes are allocated; turned says that
-// another file is being written than the last time.
-func (l *logFiles) ahead(bytes int64) (turned bool, err error) {
+// missing returns how many bytes ahead would allocate now, at most; turned says that another
+// file is being written than the last time.
+func (l *logFiles) missing(bytes int64) (missing int64, turned bool, err error) {
 	if l.off {
-		return false, nil
+		return 0, false, nil
 	}
 	if turned, err = l.follow(); err != nil || l.f == nil {
-		return turned, err
+		return 0, turned, err
 	}
-	for l.allocated < l.size && !l.empty(l.allocated-bytes) {
-		step := min(aheadStep, l.size-l.allocated)
+	return max(0, l.goal(bytes)-max(l.allocated, l.had)), turned, nil
+}
+
+// goal is up to where the file must be allocated to have so many bytes behind what is
+// written.
+func (l *logFiles) goal(bytes int64) int64 {
+	to := l.allocated
+	for to < l.size && !l.empty(to-bytes) {
+		to = min(to+aheadStep, l.size)
+	}
+	return to
+}
+
+// ahead makes sure that behind what is written so many bytes are allocated, in the file that
+// missing found.
+func (l *logFiles) ahead(bytes int64) error {
+	if l.off || l.f == nil {
+		return nil
+	}
+	for to := l.goal(bytes); l.allocated < to; {
+		step := min(aheadStep, to-l.allocated)
 		err := allocate(l.f, l.allocated, step)
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 			l.off = true
-			return turned, nil
+			return nil
 		}
 		if err != nil {
-			return turned, fmt.Errorf("allocate %d bytes of %s: %w", step, l.f.Name(), err)
+			return fmt.Errorf("allocate %d bytes of %s: %w", step, l.f.Name(), err)
 		}
 		l.allocated += step
 	}
-	return turned, nil
+	return nil
 }
 
 // empty reports whether nothing is written at or after an offset of what is allocated. What
@@ -85,12 +105,12 @@ func (l *logFiles) follow() (turned bool, err error) {
 		if err != nil {
 			return turned, err
 		}
-		info, err := f.Stat()
-		if err != nil {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 			return turned, errors.Join(err, f.Close())
 		}
 		l.close()
-		l.f, l.size, l.allocated = f, info.Size(), 0
+		l.f, l.size, l.had, l.allocated = f, st.Size, st.Blocks*512, 0
 		l.next++
 		turned = true
 	}

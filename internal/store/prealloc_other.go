@@ -18,7 +18,8 @@ type logFiles struct {
 	off       bool
 }
 
-func (l *logFiles) close()                               {}
-func (l *logFiles) ahead(int64) (turned bool, err error) { return false, nil }
+func (l *logFiles) close()                                                {}
+func (l *logFiles) missing(int64) (missing int64, turned bool, err error) { return 0, false, nil }
+func (l *logFiles) ahead(int64) error                                     { return nil }
 
 func inMemory(string) bool { return false }

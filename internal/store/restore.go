@@ -136,7 +136,7 @@ func (b *bulk) set(k, v []byte) error {
 
 func (b *bulk) flush() error {
 	b.disk.measure(b.db)
-	if b.disk.check() == roomToEnd {
+	if b.disk.check(0) == roomToEnd {
 		return ErrDiskFull
 	}
 	err := b.db.Update(func(txn *badger.Txn) error {

@@ -133,8 +133,9 @@ func (d *disk) toOpen() error {
 	return nil
 }
 
-// check says what may be written now, and takes the ballast back when there is room for it.
-func (d *disk) check() room {
+// check says what may be written now if so many bytes are allocated for it first, and takes
+// the ballast back when there is room for it.
+func (d *disk) check(ahead int64) room {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	free, err := d.free()
@@ -142,6 +143,7 @@ func (d *disk) check() room {
 		d.log.Error("store: free space is not known", "err", err)
 		return roomToEnd
 	}
+	free -= ahead
 	if d.held == 0 && d.ballast > 0 && free >= d.reserve()+d.ballast && d.hold() {
 		free -= d.held
 	}
@@ -153,7 +155,7 @@ func (d *disk) check() room {
 		r = roomToWork
 	}
 	if r != d.last {
-		d.log.Warn("store: "+roomNames[r], "free", free, "reserve", d.reserve())
+		d.log.Warn("store: "+roomNames[r], "free", free+ahead, "reserve", d.reserve())
 		d.last = r
 	}
 	return r
@@ -240,19 +242,36 @@ func (s *Store) room() room {
 	}
 	s.memtable += s.batchSize
 	s.batchSize = 0
-	r := s.disk.check()
+	var ahead int64
+	for _, l := range []*logFiles{&s.vlog, &s.wal} {
+		missing, err := s.missing(l, batchAhead)
+		if err != nil {
+			s.log.Error("store: its logs cannot be looked at", "err", err)
+			return roomToEnd
+		}
+		ahead += missing
+	}
+	r := s.disk.check(ahead)
 	if r == roomToEnd {
 		return r
 	}
 	for _, l := range []*logFiles{&s.vlog, &s.wal} {
-		if turned, err := l.ahead(batchAhead); err != nil {
+		if err := l.ahead(batchAhead); err != nil {
 			s.log.Warn("store: no room for the next transaction", "err", err)
 			return roomToEnd
-		} else if turned && l == &s.wal {
-			s.memtable = 0
 		}
 	}
 	return r
+}
+
+// missing returns how much of a log is to be allocated, and notes when it is that of another
+// memtable.
+func (s *Store) missing(l *logFiles, bytes int64) (int64, error) {
+	missing, turned, err := l.missing(bytes)
+	if turned && l == &s.wal {
+		s.memtable = 0
+	}
+	return missing, err
 }
 
 // roomToEnd says whether what makes room can be written: while the memtable and its log,
@@ -268,11 +287,8 @@ func (s *Store) roomToEnd() bool {
 
 // walAhead allocates what small records need of the memtable's log, if that can be done.
 func (s *Store) walAhead() bool {
-	turned, err := s.wal.ahead(mib)
-	if turned {
-		s.memtable = 0
-	}
-	return err == nil
+	_, err := s.missing(&s.wal, mib)
+	return err == nil && s.wal.ahead(mib) == nil
 }
 
 func (s *Store) measureTree() { s.disk.measure(s.db) }
