@@ -33,7 +33,9 @@ type Account struct {
 	waiting struct {   // writes for the next one
 		sync.Mutex
 		list []*writeCall
+		more chan struct{} // closed at the next one, if somebody waits for more
 	}
+	together              gathered      // how the last writes came; guarded by writing
 	sending, sendingLarge chan struct{} // hold one element while the outbox is locked
 
 	touched atomic.Uint32 // changes of the transaction that is being written
@@ -41,6 +43,9 @@ type Account struct {
 		sync.Mutex
 		waiting map[changes]chan struct{} // each closed at the next of its changes
 	}
+
+	watching     atomic.Bool   // a Sync that follows looks for what other processes change
+	peersChanged atomic.Uint64 // how often peers changed that this process knows of
 
 	bumped *sql.Tx // the last transaction that changed metaWatched; guarded by writing
 
@@ -237,7 +242,8 @@ func (a *Account) NextStamp() (uint64, error) {
 
 // bumpPeers notes that contacts, passports or tag keys changed: whoever opens mail, in
 // whatever process, then loads them anew.
-func bumpPeers(ctx context.Context, tx *sql.Tx) error {
+func (a *Account) bumpPeers(ctx context.Context, tx *sql.Tx) error {
+	a.touch(changedPeers)
 	id := randomID()
 	return setMeta(ctx, tx, metaPeers, id[:])
 }

@@ -104,7 +104,7 @@ func (a *Account) receiveLimit(ctx context.Context, q querier) (int64, error) {
 }
 
 // saveLimits keeps what a node said. The roster has the limits, so it changes with them.
-func saveLimits(ctx context.Context, tx *sql.Tx, node noise.PublicKey, mail int64, retention time.Duration) error {
+func (a *Account) saveLimits(ctx context.Context, tx *sql.Tx, node noise.PublicKey, mail int64, retention time.Duration) error {
 	if mail <= 0 || mail > maxMailLimit || retention < 24*time.Hour || retention > 10*365*24*time.Hour {
 		return nil // nothing that a charter can say
 	}
@@ -112,5 +112,5 @@ func saveLimits(ctx context.Context, tx *sql.Tx, node noise.PublicKey, mail int6
 	if err != nil {
 		return err
 	}
-	return bumpPeers(ctx, tx)
+	return a.bumpPeers(ctx, tx)
 }

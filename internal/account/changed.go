@@ -74,6 +74,9 @@ func (a *Account) touch(c changes) { a.touched.Or(uint32(c)) }
 
 // notify wakes those who wait for one of the changes.
 func (a *Account) notify(c changes) {
+	if c&changedPeers != 0 {
+		a.peersChanged.Add(1)
+	}
 	a.changed.Lock()
 	defer a.changed.Unlock()
 	for wanted, waiting := range a.changed.waiting {

@@ -64,7 +64,7 @@ func (a *Account) addContact(ctx context.Context, name string, id passport.ID, p
 		if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET next = 0 WHERE recipient = ? AND state = ?", id[:], Queued); err != nil {
 			return err
 		}
-		return bumpPeers(ctx, tx)
+		return a.bumpPeers(ctx, tx)
 	})
 	return out, err
 }
@@ -167,7 +167,7 @@ func (a *Account) RemoveContact(ctx context.Context, who string) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM contacts WHERE id = ?", p.id[:]); err != nil {
 			return err
 		}
-		return bumpPeers(ctx, tx)
+		return a.bumpPeers(ctx, tx)
 	})
 }
 
@@ -182,7 +182,7 @@ func (a *Account) SetVerified(ctx context.Context, who string, verified bool) er
 		if err := a.updateContact(ctx, tx, p); err != nil {
 			return err
 		}
-		return bumpPeers(ctx, tx)
+		return a.bumpPeers(ctx, tx)
 	})
 }
 
@@ -229,7 +229,7 @@ func (a *Account) mergePassport(ctx context.Context, tx *sql.Tx, p *passport.Pas
 	if err := putPassport(ctx, tx, p); err != nil {
 		return err
 	}
-	if err := bumpPeers(ctx, tx); err != nil {
+	if err := a.bumpPeers(ctx, tx); err != nil {
 		return err
 	}
 	var c peer

@@ -148,7 +148,7 @@ func (a *Account) SetLimits(ctx context.Context, mail int64) error {
 		if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO nodes (key, address) VALUES (?, '')", node[:]); err != nil {
 			return err
 		}
-		return saveLimits(ctx, tx, node, mail, defaultRetention)
+		return a.saveLimits(ctx, tx, node, mail, defaultRetention)
 	})
 }
 
@@ -255,3 +255,6 @@ func (a *Account) HoldCompletion() (release func()) {
 	a.completing <- struct{}{}
 	return func() { <-a.completing }
 }
+
+// KnowsRoster reports whether contacts are looked up without asking the database.
+func (a *Account) KnowsRoster() bool { return a.knownRoster() != nil }

@@ -3,6 +3,7 @@ package account
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,6 +26,8 @@ const (
 	// otherProcesses is how often a Sync that follows looks whether another process
 	// changed the database.
 	otherProcesses = 200 * time.Millisecond
+	// ownChanges is after how many looks all are woken for what this process changed.
+	ownChanges = 15
 	// company is how long mail waits for more, when there was more while the last was
 	// handled: each group costs as much as many mails in it. Mail that comes alone never
 	// waits.
@@ -296,17 +299,18 @@ func (f *follower) keepSending(ctx context.Context, large bool) error {
 		} else {
 			last = nil
 		}
+		if !large && isClosed(changed) { // more came meanwhile
+			if err := pause(ctx, company); err != nil {
+				return err
+			}
+			continue
+		}
 		wait, err := f.a.nextDue(ctx, large)
 		if err != nil {
 			return err
 		}
 		if len(links) == 0 {
 			wait = longestWait
-		}
-		if isClosed(changed) && !large {
-			if err := pause(ctx, company); err != nil {
-				return err
-			}
 		}
 		// What is due still was taken, which is about to be written.
 		if err := until(ctx, max(wait, company), changed, others); err != nil {
@@ -493,29 +497,50 @@ func (s *session) keepRegistered(ctx context.Context) error {
 	}
 }
 
-// watchOthers wakes all when the database was changed: by another process, or by this one,
-// which those that wait for it may learn of later.
+// watchOthers wakes all soon when another process changed the database, and after a while
+// when this one did, since most who wait for what it changes were told.
 func (a *Account) watchOthers(ctx context.Context) error {
 	conn, err := a.db.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	defer a.watching.Store(false)
 	ticker := time.NewTicker(otherProcesses)
 	defer ticker.Stop()
-	for known := int64(-1); ; {
-		var version int64
-		if err := conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version); err != nil {
+	// To a connection a commit of its own is no change.
+	byOthers, byAny := int64(-1), int64(-1)
+	for i := 0; ; i++ {
+		changed, err := isNewVersion(ctx, a.db.writer, &byOthers)
+		if err == nil && (changed || i%ownChanges == 0) {
+			var any bool
+			any, err = isNewVersion(ctx, conn, &byAny)
+			changed = changed || any
+		}
+		if err != nil {
 			return err
 		}
-		if version != known {
-			known = version
+		if changed {
 			a.notify(changedAll)
 		}
+		a.watching.Store(true)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
 		}
 	}
+}
+
+// isNewVersion reports whether the database was changed since known, as a connection sees it.
+func isNewVersion(ctx context.Context, q interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}, known *int64) (bool, error) {
+	var version int64
+	if err := q.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version); err != nil {
+		return false, err
+	}
+	changed := version != *known
+	*known = version
+	return changed, nil
 }

@@ -342,6 +342,11 @@ func (a *Account) Expunge(ctx context.Context, folder int64, uids []uint32) (gon
 
 // CheckRecipient reports whether mail can be sent to an address, as Send would.
 func (a *Account) CheckRecipient(ctx context.Context, address string) error {
+	if r := a.knownRoster(); r != nil {
+		if _, err := r.dir.find(address); err == nil {
+			return nil
+		}
+	}
 	dir, err := a.directory(ctx, a.db)
 	if err == nil {
 		_, err = dir.find(address)

@@ -50,7 +50,7 @@ func (s *session) greet(ctx context.Context) error {
 		if _, err := tx.ExecContext(ctx, "INSERT INTO nodes (key, address) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET address = excluded.address", s.node.Key[:], s.node.Address); err != nil {
 			return err
 		}
-		return saveLimits(ctx, tx, s.node.Key, int64(status.MailLimit), status.Retention)
+		return s.a.saveLimits(ctx, tx, s.node.Key, int64(status.MailLimit), status.Retention)
 	})
 }
 

@@ -109,7 +109,7 @@ func (a *Account) RemoveNode(ctx context.Context, key noise.PublicKey) (told boo
 		if _, err := tx.ExecContext(ctx, "UPDATE batches SET next = 0"); err != nil {
 			return err
 		}
-		return bumpPeers(ctx, tx)
+		return a.bumpPeers(ctx, tx)
 	})
 }
 

@@ -136,7 +136,7 @@ func (a *Account) dueMail(ctx context.Context, sel selection) ([]*due, error) {
 	var list []*due
 	err := each(ctx, a.db, `SELECT o.n, o.mail_id, o.state, o.mail, m.total, m.count, o.recipient, o.sealed_for, o.expires, o.lifetime_end, o.tries, o.offered
 		FROM outgoing o JOIN mails m ON m.n = o.mail WHERE o.n IN (`+which+`)
-			AND o.state IN (?1, ?2, ?3) AND o.lifetime_end > ?4 AND (m.count > ?5) = ?6 ORDER BY m.total, o.n`,
+			AND +o.state IN (?1, ?2, ?3) AND o.lifetime_end > ?4 AND (m.count > ?5) = ?6 ORDER BY m.total, o.n`,
 		args, func(rows *sql.Rows) error {
 			d := new(due)
 			var end, expires int64

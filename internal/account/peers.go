@@ -71,6 +71,7 @@ type cache struct {
 	// parsed passports by tip: a chain is checked once in a process.
 	passports map[passport.ID]*passport.Passport
 	roster    *roster
+	asOf      uint64 // peersChanged when roster was found to be that of the database
 }
 
 // roster is everybody mail is exchanged with, as of a version of the table meta's entry
@@ -83,18 +84,33 @@ type roster struct {
 	dir     *directory
 }
 
+// knownRoster returns the roster without asking the database. What another process changed
+// it may lack for as long as that is not noticed: good enough to send mail, which is sealed
+// anew if the keys changed, but not to open it. nil: the database is to be asked.
+func (a *Account) knownRoster() *roster {
+	a.cache.Lock()
+	defer a.cache.Unlock()
+	if !a.watching.Load() || a.cache.asOf != a.peersChanged.Load() {
+		return nil
+	}
+	return a.cache.roster
+}
+
 // roster returns it as it is now. Within a transaction that changes it, use peers.
 func (a *Account) roster(ctx context.Context) (*roster, error) {
+	asOf := a.peersChanged.Load()
 	version, err := getMeta(ctx, a.db, metaPeers)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
 	a.cache.Lock()
 	r := a.cache.roster
-	a.cache.Unlock()
 	if r != nil && len(version) > 0 && bytes.Equal(r.version, version) {
+		a.cache.asOf = asOf
+		a.cache.Unlock()
 		return r, nil
 	}
+	a.cache.Unlock()
 	// What changes meanwhile comes with another version.
 	r = &roster{version: version}
 	r.limits = readLimits(ctx, a.db)
@@ -106,7 +122,7 @@ func (a *Account) roster(ctx context.Context) (*roster, error) {
 	}
 	r.dir = newDirectory(a.ID(), a.name, r.peers)
 	a.cache.Lock()
-	a.cache.roster = r
+	a.cache.roster, a.cache.asOf = r, asOf
 	a.cache.Unlock()
 	return r, nil
 }

@@ -53,9 +53,12 @@ func (a *Account) Send(ctx context.Context, d Draft) ([]Outgoing, error) {
 	if d.Lifetime < MinLifetime || d.Lifetime > MaxLifetime {
 		return nil, fmt.Errorf("%v: %w", d.Lifetime, ErrLifetime)
 	}
-	r, err := a.roster(ctx)
-	if err != nil {
-		return nil, err
+	r := a.knownRoster()
+	if r == nil {
+		var err error
+		if r, err = a.roster(ctx); err != nil {
+			return nil, err
+		}
 	}
 	dir := r.dir
 	m := &outMail{roster: r, id: randomID(), now: a.now(), lifetime: d.Lifetime, envID: d.EnvID}
@@ -64,9 +67,11 @@ func (a *Account) Send(ctx context.Context, d Draft) ([]Outgoing, error) {
 		s.drop()
 		return nil, s.cause(err)
 	}
-	if m.staged, err = s.finish(); err != nil {
+	staged, err := s.finish()
+	if err != nil {
 		return nil, err
 	}
+	m.staged = staged
 	by := message.SentBy{Show: dir.asReader}
 	for _, to := range m.to {
 		by.To = append(by.To, idAddress(to.id))

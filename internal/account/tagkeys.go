@@ -135,7 +135,7 @@ func (a *Account) drawHandles(ctx context.Context, node noise.PublicKey, pairs m
 				return err
 			}
 		}
-		return bumpPeers(ctx, tx)
+		return a.bumpPeers(ctx, tx)
 	})
 }
 

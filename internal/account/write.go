@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 )
 
 // writeCall is a call of write that waits for its turn.
@@ -69,6 +70,70 @@ func (a *Account) writeWithNext(c *writeCall) {
 	a.waiting.Lock()
 	defer a.waiting.Unlock()
 	a.waiting.list = append(a.waiting.list, c)
+	if a.waiting.more != nil {
+		close(a.waiting.more)
+		a.waiting.more = nil
+	}
+}
+
+// gathered is how many writes somebody waited for in the last transaction, how many waited
+// when it ended, and when that was.
+type gathered struct {
+	last, came   int
+	began, ended time.Time
+}
+
+// expected is how many writes are worth waiting for, and for how long.
+func (g gathered) expected() (writes int, wait time.Duration) {
+	if time.Since(g.ended) > maxGather {
+		return 0, 0 // whoever comes now comes for another reason
+	}
+	return g.last + g.came, min(g.ended.Sub(g.began), maxGather)
+}
+
+// maxGather bounds for how long writes are waited for, whatever the disk.
+const maxGather = 5 * time.Millisecond
+
+// gather takes the writes that wait. Callers that were just answered come back with their
+// next write, but not at once: they are waited for beside those who came meanwhile, at most
+// as long as the last transaction took. Without that they fall into groups of two or
+// three of which each waits for the commit of the others. Who writes alone never waits.
+func (a *Account) gather() []*writeCall {
+	all, wait := a.together.expected()
+	var late <-chan time.Time
+	for {
+		a.waiting.Lock()
+		if waitedFor(a.waiting.list) >= all {
+			break
+		}
+		if late == nil {
+			late = time.After(wait)
+		}
+		more := make(chan struct{})
+		a.waiting.more = more
+		a.waiting.Unlock()
+		select {
+		case <-more:
+			continue
+		case <-late:
+		}
+		a.waiting.Lock()
+		break
+	}
+	defer a.waiting.Unlock()
+	batch := a.waiting.list
+	a.waiting.list, a.waiting.more = nil, nil
+	return batch
+}
+
+// waitedFor counts the calls that somebody waits for.
+func waitedFor(list []*writeCall) (n int) {
+	for _, c := range list {
+		if c.made == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // writeInTurn waits until c was made, by this goroutine or another.
@@ -78,10 +143,8 @@ func (a *Account) writeInTurn(c *writeCall) {
 	if c.done {
 		return
 	}
-	a.waiting.Lock()
-	batch := a.waiting.list
-	a.waiting.list = nil
-	a.waiting.Unlock()
+	batch := a.gather()
+	began := time.Now()
 	a.touched.Store(0)
 	if len(batch) == 1 || !a.writeTogether(batch) {
 		for _, c := range batch {
@@ -90,6 +153,9 @@ func (a *Account) writeInTurn(c *writeCall) {
 			}
 		}
 	}
+	a.waiting.Lock()
+	a.together = gathered{waitedFor(batch), waitedFor(a.waiting.list), began, time.Now()}
+	a.waiting.Unlock()
 	for _, c := range batch {
 		if c.made != nil {
 			close(c.made)
