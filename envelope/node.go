@@ -48,6 +48,9 @@ type Arrival struct {
 	Envelope *Envelope
 	From     noise.PublicKey // the neighbour that brought it; zero for an own user
 	Matches  []Match
+	// Admitted, if it is not nil, is called when the envelope is new and there is room for
+	// it, before it is synced. It must not block, and nothing can be promised yet.
+	Admitted func()
 }
 
 // Outcome says what became of an [Arrival].

@@ -121,7 +121,7 @@ func (g *gossiper) publishQueued() {
 // it relays.
 func (g *gossiper) validate(ctx context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
 	if from == g.h.libp2p.ID() {
-		return pubsub.ValidationAccept // own, and stored
+		return pubsub.ValidationAccept // own, and admitted
 	}
 	key, err := nodeKey(from)
 	if err != nil {

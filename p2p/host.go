@@ -166,6 +166,15 @@ func (h *Host) goLocked(f func()) {
 	}
 }
 
+// Gossip spreads an envelope of an own user that is about to be on disk. It does not block.
+// The nodes that get it ask nobody for more, except if it is of the largest class: that is
+// not told of before [Host.Offer].
+func (h *Host) Gossip(e *envelope.Envelope) {
+	if e.Class() != largest {
+		h.gossip.publish(e)
+	}
+}
+
 // Offer tells of an envelope that came new to the spool and is on disk: from a
 // neighbour, or, with the zero key, from an own user. It does not block.
 func (h *Host) Offer(from noise.PublicKey, e *envelope.Envelope) {
@@ -175,7 +184,7 @@ func (h *Host) Offer(from noise.PublicKey, e *envelope.Envelope) {
 			n.offers.add(item)
 		}
 	}
-	if from.IsZero() {
+	if from.IsZero() && e.Class() == largest {
 		h.gossip.publish(e)
 	}
 }

@@ -241,6 +241,7 @@ func (n *node) start(open bool) {
 	if n.limit != 0 {
 		host.SetTimeout(n.limit)
 	}
+	n.spool.OnAdmitted(host.Gossip)
 	n.spool.OnStored(func(from noise.PublicKey, e *envelope.Envelope) {
 		host.Offer(from, e)
 		n.m.bell.ring()

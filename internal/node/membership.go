@@ -290,7 +290,14 @@ func (n *Node) meshGate() port.Gate {
 	}
 }
 
-// passOn gives a fresh envelope to the overlay, whichever way it came in.
+// gossip gives an own user's fresh envelope to the overlay while it is being stored.
+func (n *Node) gossip(e *envelope.Envelope) {
+	if h := n.host.Load(); h != nil {
+		h.Gossip(e)
+	}
+}
+
+// passOn tells the overlay of a fresh envelope that is stored, whichever way it came in.
 func (n *Node) passOn(from noise.PublicKey, e *envelope.Envelope) {
 	if h := n.host.Load(); h != nil {
 		h.Offer(from, e)

@@ -149,6 +149,7 @@ func Open(ctx context.Context, o Options) (n *Node, err error) {
 	if err != nil {
 		return n, err
 	}
+	n.spool.OnAdmitted(n.gossip)
 	n.spool.OnStored(n.passOn)
 	n.users = newUsers(n.store, o.Users, o.Now, o.Log)
 	return n, n.listen()

@@ -26,6 +26,8 @@ func TestFullIsRefusedInWordsForPeople(t *testing.T) {
 	defer st.Close()
 	now := time.Now()
 	s := newSpool(t, st, spool.Options{Now: func() time.Time { return now }})
+	told := 0
+	s.OnAdmitted(func(*envelope.Envelope) { told++ })
 	r := storetest.Random(1)
 	small := func() *envelope.Envelope { return storetest.NewEnvelope(r, 0, storetest.Hour(5)) }
 	var stored []*envelope.Envelope
@@ -36,6 +38,11 @@ func TestFullIsRefusedInWordsForPeople(t *testing.T) {
 	}
 	refused := func(from noise.PublicKey, e *envelope.Envelope, reason envelope.Full, words ...string) {
 		t.Helper()
+		defer func(before int) {
+			if told != before {
+				t.Error("others were told of what was refused")
+			}
+		}(told)
 		results, err := s.Put(ctx, from, []*envelope.Envelope{stored[0], e})
 		ok(t, err)
 		if results[0].Err != nil || results[0].Fresh {

@@ -82,6 +82,7 @@ type Spool struct {
 	retention time.Duration
 	maxKeys   int
 	hooks     []func(from noise.PublicKey, e *envelope.Envelope)
+	admitted  []func(e *envelope.Envelope)
 
 	registering sync.Mutex // one change of the tag keys at a time
 	keys        keyring
@@ -123,6 +124,12 @@ func (s *Spool) OnStored(fn func(from noise.PublicKey, e *envelope.Envelope)) {
 	s.hooks = append(s.hooks, fn)
 }
 
+// OnAdmitted has fn called for every new envelope of an own user for which there is room,
+// while it is being synced: what others do with it meanwhile takes no time of its own. It
+// may yet be lost, so nothing may be said of it. fn must not block. Call OnAdmitted before the
+// spool is used.
+func (s *Spool) OnAdmitted(fn func(e *envelope.Envelope)) { s.admitted = append(s.admitted, fn) }
+
 // Result says what became of one envelope that was put. If Err is nil the envelope is
 // stored, Fresh says that it was not before. If there is no room for it, Err wraps
 // [ErrFull], and nothing that is stored was touched.
@@ -157,7 +164,11 @@ func (s *Spool) put(ctx context.Context, from noise.PublicKey, envs []*envelope.
 	for i, e := range envs {
 		results[i].ID = e.ID()
 		if results[i].Err = s.check(e, now); results[i].Err == nil {
-			arrivals = append(arrivals, envelope.Arrival{Envelope: e, From: from})
+			a := envelope.Arrival{Envelope: e, From: from}
+			if from.IsZero() && len(s.admitted) > 0 {
+				a.Admitted = func() { s.tellAdmitted(e) }
+			}
+			arrivals = append(arrivals, a)
 			positions = append(positions, i)
 		}
 	}
@@ -186,6 +197,12 @@ func (s *Spool) put(ctx context.Context, from noise.PublicKey, envs []*envelope.
 		}
 	}
 	return nil
+}
+
+func (s *Spool) tellAdmitted(e *envelope.Envelope) {
+	for _, fn := range s.admitted {
+		fn(e)
+	}
 }
 
 func (s *Spool) matchAndStore(ctx context.Context, arrivals []envelope.Arrival) ([]envelope.Outcome, error) {

@@ -172,6 +172,30 @@ func TestOnlyWhatIsNewIsPassedOn(t *testing.T) {
 	}
 }
 
+// An own user's envelope is told of while it is being synced, once; what came from a
+// neighbour is not.
+func TestOwnAreToldOfBeforeTheSync(t *testing.T) {
+	s := newSpool(t, openStore(t), spool.Options{})
+	var told []envelope.ID
+	s.OnAdmitted(func(e *envelope.Envelope) {
+		if len(s.Missing([]envelope.ID{e.ID()})) == 0 {
+			t.Error("told of after it was stored")
+		}
+		told = append(told, e.ID())
+	})
+	r := storetest.Random(2)
+	a, b, late, foreign := storetest.NewEnvelope(r, 0, storetest.Hour(5)), storetest.NewEnvelope(r, 3, storetest.Hour(5)), storetest.NewEnvelope(r, 0, storetest.Hour(-1)), storetest.NewEnvelope(r, 0, storetest.Hour(5))
+	_, err := s.Put(ctx, someone, []*envelope.Envelope{foreign})
+	ok(t, err)
+	for range 2 {
+		_, err := s.Put(ctx, noise.PublicKey{}, []*envelope.Envelope{a, late, b, a, foreign})
+		ok(t, err)
+	}
+	if !slices.Equal(told, []envelope.ID{a.ID(), b.ID()}) {
+		t.Errorf("told of %v", told)
+	}
+}
+
 func TestKeysMatchWhatCameBeforeAndAfter(t *testing.T) {
 	st := openStore(t)
 	s := newSpool(t, st, spool.Options{})

@@ -40,6 +40,7 @@ type write struct {
 	alone  func() error // instead of change: what must have no write beside it
 	taken  atomic.Bool  // by the committer, or by the caller that gave up
 	err    error        // of change
+	before []func()
 	after  []func()
 	done   chan error // buffered
 }
@@ -186,7 +187,7 @@ func (b *openBatch) apply(w *write) {
 		}
 	}
 	if w.err == nil {
-		w.after = t.after
+		w.before, w.after = t.before, t.after
 	}
 	b.writes = append(b.writes, w)
 }
@@ -256,6 +257,7 @@ func (b *openBatch) commit() {
 	err := s.failure()
 	if err == nil && b.count > 0 {
 		if err = s.ledger.write(b.txn, s.clock()); err == nil {
+			b.announce()
 			err = b.txn.Commit()
 		}
 		if err == nil && s.badgerLog.syncFailed.Load() {
@@ -273,6 +275,15 @@ func (b *openBatch) commit() {
 	b.answer(err)
 	clear(b.writes)
 	*b = openBatch{store: s, writes: b.writes[:0]}
+}
+
+// announce calls what is to be called before the sync.
+func (b *openBatch) announce() {
+	for _, w := range b.writes {
+		for _, f := range w.before {
+			f()
+		}
+	}
 }
 
 // answer tells all writes of the batch how they ended; err is that of the commit.

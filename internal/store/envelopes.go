@@ -78,6 +78,7 @@ type incoming struct {
 	body    []byte
 	index   index // of a new envelope; mine is not decided yet
 	matches []envelope.Match
+	admit   func() // nil: nobody wants to know
 
 	bodyKey, indexKey, dueKey, ownKey []byte
 }
@@ -87,7 +88,7 @@ func (s *Store) prepare(arrivals []envelope.Arrival) []incoming {
 	list := make([]incoming, len(arrivals))
 	for i, a := range arrivals {
 		body := a.Envelope.Bytes()
-		list[i] = incoming{id: a.Envelope.ID(), body: body, matches: a.Matches, index: index{
+		list[i] = incoming{id: a.Envelope.ID(), body: body, matches: a.Matches, admit: a.Admitted, index: index{
 			own: a.From.IsZero(), expires: a.Envelope.Expires, received: now, size: uint32(len(body)),
 			tag: a.Envelope.Tag, sealHash: a.Envelope.SealHash(), from: a.From,
 		}}
@@ -131,6 +132,9 @@ func (s *Store) putEnvelope(t *tx, in *incoming, members int) (o envelope.Outcom
 	}
 	t.enter(&x)
 	t.set(in.indexKey, x.bytes())
+	if in.admit != nil {
+		t.beforeCommit(in.admit)
+	}
 	return o, nil
 }
 

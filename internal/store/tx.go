@@ -13,6 +13,7 @@ import (
 type tx struct {
 	txn     *badger.Txn
 	changes *changes
+	before  []func()
 	after   []func()
 	ledger  *ledger // with what earlier writes of the batch counted
 	delta   delta
@@ -44,6 +45,9 @@ func (t *tx) set(key, value []byte) {
 }
 
 func (t *tx) delete(key []byte) { t.changes.put(key, nil) }
+
+// beforeCommit has f called when nothing but the sync can fail any more.
+func (t *tx) beforeCommit(f func()) { t.before = append(t.before, f) }
 
 // onCommit has f called after the sync and before the caller of this write is
 // answered, in the order of the writes.
