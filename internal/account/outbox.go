@@ -213,7 +213,11 @@ func (s *session) submitGroup(ctx context.Context, group []*due) (accepted int, 
 	}
 	s.progress(Progress{Step: "sending", All: all})
 	at := 0
-	refusals, err = s.submit(ctx, ids, func(id envelope.ID) ([]byte, error) {
+	submit := s.c.Submit
+	if !slices.ContainsFunc(group, func(d *due) bool { return !d.untried || d.large() }) {
+		submit = s.c.SubmitNew
+	}
+	refusals, err = s.submit(ctx, submit, ids, func(id envelope.ID) ([]byte, error) {
 		b, err := of[id].envelope(ctx, id)
 		for at < len(ids) && ids[at] != id { // those before it the node has
 			at++
@@ -268,9 +272,12 @@ func (s *session) acceptSoon(ctx context.Context, group []*due) {
 	})
 }
 
+// submitter is one of the ways to hand envelopes over, see [clientapi.Client.Submit].
+type submitter func(ctx context.Context, ids []envelope.ID, fetch func(envelope.ID) ([]byte, error)) ([]clientapi.Refusal, error)
+
 // submit hands envelopes to the node. A node that is full took none of what it lacked.
-func (s *session) submit(ctx context.Context, ids []envelope.ID, fetch func(envelope.ID) ([]byte, error)) ([]clientapi.Refusal, error) {
-	refusals, err := s.c.Submit(ctx, ids, fetch)
+func (s *session) submit(ctx context.Context, submit submitter, ids []envelope.ID, fetch func(envelope.ID) ([]byte, error)) ([]clientapi.Refusal, error) {
+	refusals, err := submit(ctx, ids, fetch)
 	if errors.Is(err, clientapi.ErrNodeFull) {
 		for _, id := range ids {
 			refusals = append(refusals, clientapi.Refusal{ID: id, Reason: clientapi.ReasonFull, Text: err.Error()})

@@ -97,7 +97,7 @@ func (s *session) sendReceipts(ctx context.Context, sel selection) (left []int64
 		for id := range batches {
 			ids = append(ids, id)
 		}
-		refusals, err := s.submit(ctx, ids, func(id envelope.ID) ([]byte, error) { return batches[id].envelope, nil })
+		refusals, err := s.submit(ctx, s.c.Submit, ids, func(id envelope.ID) ([]byte, error) { return batches[id].envelope, nil })
 		if err != nil {
 			return left, fmt.Errorf("hand receipts to the node: %w", err)
 		}

@@ -21,6 +21,16 @@ import (
 // After an error some may have been accepted; offering them again costs only their
 // ids. refused may be used also then. An error of fetch ends it and is wrapped.
 func (c *Client) Submit(ctx context.Context, ids []envelope.ID, fetch func(envelope.ID) ([]byte, error)) (refused []Refusal, err error) {
+	return c.submit(ctx, ids, fetch, false)
+}
+
+// SubmitNew is Submit for envelopes that no node can have yet: they are handed over without
+// asking whether it has.
+func (c *Client) SubmitNew(ctx context.Context, ids []envelope.ID, fetch func(envelope.ID) ([]byte, error)) (refused []Refusal, err error) {
+	return c.submit(ctx, ids, fetch, true)
+}
+
+func (c *Client) submit(ctx context.Context, ids []envelope.ID, fetch func(envelope.ID) ([]byte, error), unasked bool) (refused []Refusal, err error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -31,8 +41,12 @@ func (c *Client) Submit(ctx context.Context, ids []envelope.ID, fetch func(envel
 		return nil, fmt.Errorf("submit: %w", fromStatus(ctx, err))
 	}
 	s := &submission{ctx: ctx, patience: p, stream: stream, fetch: fetch}
+	one := s.batch
+	if unasked {
+		one = s.batchOfAll
+	}
 	for batch := range slices.Chunk(distinct(ids), offerSize) {
-		more, err := s.batch(batch)
+		more, err := one(batch)
 		refused = append(refused, more...)
 		if err != nil {
 			return refused, fmt.Errorf("submit: %w", err)
@@ -72,15 +86,39 @@ func (s *submission) batch(ids []envelope.ID) ([]Refusal, error) {
 			return nil, fmt.Errorf("%w: an envelope is wanted that was not offered", ErrAnswer)
 		}
 		last = int(i)
-		b, err := s.fetch(ids[i])
-		if err != nil {
-			return nil, fmt.Errorf("fetch envelope %s: %w", ids[i], err)
-		}
-		if err := s.send(&nodepb.SubmitRequest{Step: &nodepb.SubmitRequest_Envelope{Envelope: b}}); err != nil {
+		if err := s.handOver(ids[i]); err != nil {
 			return nil, err
 		}
 	}
-	if reply, err = s.receive(); err != nil {
+	return s.end(ids)
+}
+
+// batchOfAll is batch for envelopes that the node is not asked about.
+func (s *submission) batchOfAll(ids []envelope.ID) ([]Refusal, error) {
+	if err := s.send(&nodepb.SubmitRequest{Step: &nodepb.SubmitRequest_All{All: pack(ids)}}); err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if err := s.handOver(id); err != nil {
+			return nil, err
+		}
+	}
+	return s.end(ids)
+}
+
+// handOver sends an envelope.
+func (s *submission) handOver(id envelope.ID) error {
+	b, err := s.fetch(id)
+	if err != nil {
+		return fmt.Errorf("fetch envelope %s: %w", id, err)
+	}
+	return s.send(&nodepb.SubmitRequest{Step: &nodepb.SubmitRequest_Envelope{Envelope: b}})
+}
+
+// end reads what became of a batch.
+func (s *submission) end(ids []envelope.ID) ([]Refusal, error) {
+	reply, err := s.receive()
+	if err != nil {
 		return nil, err
 	}
 	return refusals(ids, reply.GetAccepted())

@@ -18,6 +18,10 @@ func offer(b []byte) *nodepb.SubmitRequest {
 	return &nodepb.SubmitRequest{Step: &nodepb.SubmitRequest_Offer{Offer: b}}
 }
 
+func all(b []byte) *nodepb.SubmitRequest {
+	return &nodepb.SubmitRequest{Step: &nodepb.SubmitRequest_All{All: b}}
+}
+
 func bytesOf(b []byte) *nodepb.SubmitRequest {
 	return &nodepb.SubmitRequest{Step: &nodepb.SubmitRequest_Envelope{Envelope: b}}
 }
@@ -38,6 +42,12 @@ func TestBrokenSubmissionsAreRefused(t *testing.T) {
 		"offer in a batch": {offer(one), offer(one)},
 		"empty step":       {offer(one), {}},
 		"end in a batch":   {offer(one)},
+		"all of none":      {all(nil)},
+		"all, a cut id":    {all(one[:31])},
+		"all, an id twice": {all(append(one, one...))},
+		"all of too many":  {all(many)},
+		"all, and an end":  {all(one)},
+		"all, then all":    {all(one), all(one)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, _, c, _ := start(t)

@@ -43,19 +43,22 @@ func (s *Server) Submit(stream grpc.BidiStreamingServer[nodepb.SubmitRequest, no
 
 // batch takes one batch from its offer to its end.
 func (s *Server) batch(stream submitServer, c caller, r *nodepb.SubmitRequest) error {
-	ids, err := unpack[envelope.ID](r.GetOffer(), offerSize)
+	all, unasked := r.Step.(*nodepb.SubmitRequest_All)
+	packed := r.GetOffer()
+	if unasked {
+		packed = all.All
+	}
+	ids, err := unpack[envelope.ID](packed, offerSize)
 	if err != nil {
 		return err
 	}
 	if len(ids) == 0 || len(distinct(ids)) != len(ids) {
 		return invalid("an offer must name ids, each once")
 	}
-	wanted, err := s.wanted(ids)
-	if err != nil {
-		return err
-	}
-	reply := &nodepb.SubmitReply{Step: &nodepb.SubmitReply_Wanted{Wanted: &nodepb.Wanted{Index: wanted}}}
-	if err := stream.Send(reply); err != nil {
+	var wanted []uint32
+	if unasked {
+		wanted = indices(len(ids))
+	} else if wanted, err = s.tellWanted(stream, ids); err != nil {
 		return err
 	}
 	refused, err := s.receive(stream, c, ids, wanted)
@@ -63,6 +66,24 @@ func (s *Server) batch(stream submitServer, c caller, r *nodepb.SubmitRequest) e
 		return err
 	}
 	return stream.Send(&nodepb.SubmitReply{Step: &nodepb.SubmitReply_Accepted{Accepted: &nodepb.Accepted{Refused: refused}}})
+}
+
+// indices returns all indices of a list of n.
+func indices(n int) []uint32 {
+	list := make([]uint32, n)
+	for i := range list {
+		list[i] = uint32(i)
+	}
+	return list
+}
+
+// tellWanted answers an offer.
+func (s *Server) tellWanted(stream submitServer, ids []envelope.ID) ([]uint32, error) {
+	wanted, err := s.wanted(ids)
+	if err != nil {
+		return nil, err
+	}
+	return wanted, stream.Send(&nodepb.SubmitReply{Step: &nodepb.SubmitReply_Wanted{Wanted: &nodepb.Wanted{Index: wanted}}})
 }
 
 // wanted returns the indices of those ids that the node lacks.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/asmtp/asmtp/envelope"
 	"github.com/asmtp/asmtp/internal/clientapi"
+	"github.com/asmtp/asmtp/internal/clientapi/nodepb"
 )
 
 // outbox gives out envelopes and notes which were asked for.
@@ -56,6 +57,41 @@ func TestSubmitSendsWhatTheNodeLacksOnce(t *testing.T) {
 	}
 	if _, err := c.Submit(t.Context(), o.ids, o.fetch); err != nil || len(o.fetched) != 2 {
 		t.Errorf("again: %d fetched, %v", len(o.fetched), err)
+	}
+}
+
+// What no node can have yet goes over without a question, and if a node has it, or refuses
+// it, that is told all the same.
+func TestNewEnvelopesAreNotAskedFor(t *testing.T) {
+	n, _, c, _ := start(t)
+	a, known, full := seal(0, 1), seal(1, 2), seal(2, 3)
+	n.stored[known.ID()] = known.Bytes()
+	n.refuse[full.ID()] = clientapi.Refusal{ID: full.ID(), Reason: clientapi.ReasonFull, Text: "quota"}
+	o := newOutbox(a, known, full, a)
+	refused, err := c.SubmitNew(t.Context(), o.ids, o.fetch)
+	if err != nil || len(refused) != 1 || refused[0].ID != full.ID() || refused[0].Reason != clientapi.ReasonFull {
+		t.Fatalf("refused %v, error %v", refused, err)
+	}
+	if want := []envelope.ID{a.ID(), known.ID(), full.ID()}; !slices.Equal(o.fetched, want) {
+		t.Errorf("fetched %v, want %v", o.fetched, want)
+	}
+	if !n.has(a.ID(), a.Bytes()) || !n.has(known.ID(), known.Bytes()) {
+		t.Error("the node does not have all")
+	}
+
+	stream, err := c.Raw().Submit(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := seal(0, 4)
+	id := e.ID()
+	for _, r := range []*nodepb.SubmitRequest{all(id[:]), bytesOf(e.Bytes())} {
+		if err := stream.Send(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := stream.Recv(); err != nil || r.GetAccepted() == nil {
+		t.Errorf("the first answer is %v, %v", r, err)
 	}
 }
 

@@ -798,6 +798,7 @@ type SubmitRequest struct {
 	//
 	//	*SubmitRequest_Offer
 	//	*SubmitRequest_Envelope
+	//	*SubmitRequest_All
 	Step          isSubmitRequest_Step `protobuf_oneof:"step"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -858,6 +859,15 @@ func (x *SubmitRequest) GetEnvelope() []byte {
 	return nil
 }
 
+func (x *SubmitRequest) GetAll() []byte {
+	if x != nil {
+		if x, ok := x.Step.(*SubmitRequest_All); ok {
+			return x.All
+		}
+	}
+	return nil
+}
+
 type isSubmitRequest_Step interface {
 	isSubmitRequest_Step()
 }
@@ -867,12 +877,18 @@ type SubmitRequest_Offer struct {
 }
 
 type SubmitRequest_Envelope struct {
-	Envelope []byte `protobuf:"bytes,2,opt,name=envelope,proto3,oneof"` // one of those the node lacks
+	Envelope []byte `protobuf:"bytes,2,opt,name=envelope,proto3,oneof"` // one of those the node lacks, or of those that were all to come
+}
+
+type SubmitRequest_All struct {
+	All []byte `protobuf:"bytes,3,opt,name=all,proto3,oneof"` // instead of an offer: every envelope of these ids follows
 }
 
 func (*SubmitRequest_Offer) isSubmitRequest_Step() {}
 
 func (*SubmitRequest_Envelope) isSubmitRequest_Step() {}
+
+func (*SubmitRequest_All) isSubmitRequest_Step() {}
 
 type SubmitReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1554,10 +1570,11 @@ const file_internal_clientapi_nodepb_node_proto_rawDesc = "" +
 	"\tcaught_up\x18\x06 \x01(\bR\bcaughtUp\"*\n" +
 	"\x12PutPassportRequest\x12\x14\n" +
 	"\x05block\x18\x01 \x01(\fR\x05block\"\x12\n" +
-	"\x10PutPassportReply\"M\n" +
+	"\x10PutPassportReply\"a\n" +
 	"\rSubmitRequest\x12\x16\n" +
 	"\x05offer\x18\x01 \x01(\fH\x00R\x05offer\x12\x1c\n" +
-	"\benvelope\x18\x02 \x01(\fH\x00R\benvelopeB\x06\n" +
+	"\benvelope\x18\x02 \x01(\fH\x00R\benvelope\x12\x12\n" +
+	"\x03all\x18\x03 \x01(\fH\x00R\x03allB\x06\n" +
 	"\x04step\"}\n" +
 	"\vSubmitReply\x12/\n" +
 	"\x06wanted\x18\x01 \x01(\v2\x15.asmtp.node.v1.WantedH\x00R\x06wanted\x125\n" +
@@ -1709,6 +1726,7 @@ func file_internal_clientapi_nodepb_node_proto_init() {
 	file_internal_clientapi_nodepb_node_proto_msgTypes[11].OneofWrappers = []any{
 		(*SubmitRequest_Offer)(nil),
 		(*SubmitRequest_Envelope)(nil),
+		(*SubmitRequest_All)(nil),
 	}
 	file_internal_clientapi_nodepb_node_proto_msgTypes[12].OneofWrappers = []any{
 		(*SubmitReply_Wanted)(nil),

@@ -58,7 +58,8 @@ type NodeClient interface {
 	// Submit hands over envelopes in batches. Of each batch the client sends an
 	// offer, the node answers what it lacks, the client sends those envelopes in the
 	// order of the offer, and the node answers what became of the batch once all that
-	// it accepted is on disk. Only then may the next offer come.
+	// it accepted is on disk. Only then may the next offer come. Of envelopes that were just
+	// made the client need not be told that the node lacks them: it sends all at once.
 	Submit(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubmitRequest, SubmitReply], error)
 	// WatchCustody sends how many other nodes confirmed that they store an envelope:
 	// once for every id, then, if the caller follows, again with every change. The
@@ -216,7 +217,8 @@ type NodeServer interface {
 	// Submit hands over envelopes in batches. Of each batch the client sends an
 	// offer, the node answers what it lacks, the client sends those envelopes in the
 	// order of the offer, and the node answers what became of the batch once all that
-	// it accepted is on disk. Only then may the next offer come.
+	// it accepted is on disk. Only then may the next offer come. Of envelopes that were just
+	// made the client need not be told that the node lacks them: it sends all at once.
 	Submit(grpc.BidiStreamingServer[SubmitRequest, SubmitReply]) error
 	// WatchCustody sends how many other nodes confirmed that they store an envelope:
 	// once for every id, then, if the caller follows, again with every change. The
