@@ -39,6 +39,14 @@ type Match struct {
 // used again.
 type Delivery struct {
 	Number   uint64
+	ID       ID
+	Handle   Handle
+	Envelope []byte
+}
+
+// Early is an envelope for a user that the node is about to store: it may yet be lost.
+type Early struct {
+	ID       ID
 	Handle   Handle
 	Envelope []byte
 }

@@ -16,7 +16,8 @@ import (
 
 // arrival is a mail of which every part is here, or one that is not taken in.
 type arrival struct {
-	mail    int64 // its row; 0 for none
+	mail    int64  // its row; 0 for none
+	body    []byte // as it was carried, if it is of one part and has no row
 	from    *peer
 	certain bool
 	id      MailID // as its sender chose it
@@ -123,13 +124,20 @@ func (a *Account) completeMail(ctx context.Context, tx *sql.Tx, dir *directory, 
 	return a.settle(ctx, tx, dir, m, c, err)
 }
 
+// takeWhole takes in a mail of one part, which is most of all mail: it is never incomplete.
+func (a *Account) takeWhole(ctx context.Context, tx *sql.Tx, dir *directory, r *opened, limit int64) (*Summary, error) {
+	m := r.arrival(0)
+	m.body = r.part.Body
+	c, err := m.check(bytes.NewReader(m.body), limit)
+	return a.settle(ctx, tx, dir, m, c, err)
+}
+
 // settle makes what was found out about a mail true: it is shown, refused, or dropped.
 func (a *Account) settle(ctx context.Context, tx *sql.Tx, dir *directory, m *arrival, c *contents, err error) (*Summary, error) {
 	switch {
 	case errors.Is(err, envelope.ErrBodyHash):
 		a.log.Warn("mail dropped: its parts do not make the body they name", "from", m.from.name)
-		_, err := tx.ExecContext(ctx, "DELETE FROM mails WHERE n = ?", m.mail)
-		return nil, err
+		return nil, m.drop(ctx, tx)
 	case err != nil && ofSender(err):
 		a.log.Warn("mail refused", "from", m.from.name, "error", err)
 		return nil, a.refuse(ctx, tx, m)
@@ -143,9 +151,7 @@ func (a *Account) settle(ctx context.Context, tx *sql.Tx, dir *directory, m *arr
 		return nil, err
 	}
 	v := c.view
-	_, err = tx.ExecContext(ctx, "UPDATE mails SET id = ?, size = ?, subject = ?, date = ?, attachments = ?, message_id = ?, received = ? WHERE n = ?",
-		id[:], c.size, v.Subject, dateOf(v, now), len(v.Attachments), v.MessageID, millis(now), m.mail)
-	if err != nil {
+	if err := m.keep(ctx, tx, id, c, now); err != nil {
 		return nil, err
 	}
 	if err := toIndex(ctx, tx, m.mail); err != nil {
@@ -165,6 +171,36 @@ func (a *Account) settle(ctx context.Context, tx *sql.Tx, dir *directory, m *arr
 		Date: fromMillis(dateOf(v, now)), Received: now, Size: c.size, Attachments: len(v.Attachments)}, nil
 }
 
+// keep makes the mail a complete one, and stores it if it is of one part.
+func (m *arrival) keep(ctx context.Context, tx *sql.Tx, id MailID, c *contents, now time.Time) error {
+	v := c.view
+	if m.mail != 0 {
+		_, err := tx.ExecContext(ctx, "UPDATE mails SET id = ?, size = ?, subject = ?, date = ?, attachments = ?, message_id = ?, received = ? WHERE n = ?",
+			id[:], c.size, v.Subject, dateOf(v, now), len(v.Attachments), v.MessageID, millis(now), m.mail)
+		return err
+	}
+	r, err := tx.ExecContext(ctx, `INSERT INTO mails (id, folder, sender, mail_id, body_hash, flags, total, count, have, certain, received, size, subject, date, attachments, message_id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, ?)`, id[:], inbox, m.from.id[:], m.id[:], m.hash[:], m.flags, m.total, m.certain, millis(now),
+		c.size, v.Subject, dateOf(v, now), len(v.Attachments), v.MessageID)
+	if err != nil {
+		return err
+	}
+	if m.mail, err = r.LastInsertId(); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO body (mail, idx, data) VALUES (?, 0, ?)", m.mail, blob(m.body))
+	return err
+}
+
+// drop removes what is there of the mail.
+func (m *arrival) drop(ctx context.Context, tx *sql.Tx) error {
+	if m.mail == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, "DELETE FROM mails WHERE n = ?", m.mail)
+	return err
+}
+
 // freeID returns id, or a random one if a mail here has it already: senders choose
 // their ids, and mail to oneself has that of the sent copy.
 func freeID(ctx context.Context, tx *sql.Tx, id MailID) (MailID, error) {
@@ -178,10 +214,8 @@ func freeID(ctx context.Context, tx *sql.Tx, id MailID) (MailID, error) {
 
 // refuse drops a mail for good and says so to its sender.
 func (a *Account) refuse(ctx context.Context, tx *sql.Tx, m *arrival) error {
-	if m.mail != 0 {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM mails WHERE n = ?", m.mail); err != nil {
-			return err
-		}
+	if err := m.drop(ctx, tx); err != nil {
+		return err
 	}
 	return a.answer(ctx, tx, m, envelope.ReceiptRefused)
 }

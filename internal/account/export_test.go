@@ -258,3 +258,54 @@ func (a *Account) HoldCompletion() (release func()) {
 
 // KnowsRoster reports whether contacts are looked up without asking the database.
 func (a *Account) KnowsRoster() bool { return a.knownRoster() != nil }
+
+// Delivery is what a node delivers: without a number while it is still storing it, and
+// without the envelope when the number follows.
+type Delivery struct {
+	Number   uint64
+	ID       envelope.ID
+	Envelope []byte
+}
+
+// Mailbox takes in deliveries of a node as one call of receive does.
+type Mailbox struct {
+	a    *Account
+	node Node
+	in   *intake
+}
+
+func (a *Account) Mailbox(n Node) *Mailbox {
+	return &Mailbox{a, n, &intake{early: make(map[envelope.ID]earlyEnvelope)}}
+}
+
+// Take takes in a batch. It returns the mails that are shown by it, what may be acknowledged
+// by now, and from where the mailbox would be read again.
+func (m *Mailbox) Take(ctx context.Context, list ...Delivery) (mails []Summary, acks []uint64, from uint64, err error) {
+	var batch []delivery
+	for _, d := range list {
+		batch = append(batch, delivery{number: d.Number, id: d.ID, envelope: d.Envelope})
+	}
+	if batch, err = m.in.settle(batch); err != nil {
+		return nil, nil, 0, err
+	}
+	o, err := m.a.newOpener(ctx)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	t, err := m.a.take(ctx, o, m.node.Key, 1, batch, nil)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	m.in.settled(batch, &t)
+	err = each(ctx, m.a.db, "SELECT number FROM acks WHERE node = ? ORDER BY number", []any{m.node.Key[:]}, func(rows *sql.Rows) error {
+		var n uint64
+		err := rows.Scan(&n)
+		acks = append(acks, n)
+		return err
+	})
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	at, err := m.a.place(ctx, m.node)
+	return t.mails, acks, at.small, err
+}

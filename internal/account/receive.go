@@ -2,6 +2,7 @@ package account
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/binary"
@@ -29,11 +30,13 @@ const (
 	maxReceiptBody = 64 << 10
 )
 
-// delivery is an envelope of the node's mailbox.
+// delivery is an envelope of the node's mailbox. See early.go for those that come before the
+// node has stored them.
 type delivery struct {
 	number   uint64
 	handle   envelope.Handle
 	envelope []byte
+	id       envelope.ID // of what is early or comes again
 }
 
 // opened is a part that a contact sealed, or what kept it from being opened.
@@ -135,6 +138,8 @@ type taken struct {
 	whole        []*arrival // large mails of which every part is here now, to be completed
 	parts        map[int64]partial
 	held         []uint64 // deliveries for which there is no room now, see holdBack
+	heldEarly    bool     // so it is for one that was early
+	limit        int64    // of one mail; 0: not read yet
 	fetchChains  bool     // somebody sealed with a passport newer than the known one
 	publishChain bool     // somebody does not know the own passport's newest block
 }
@@ -158,6 +163,9 @@ func (a *Account) take(ctx context.Context, o *opener, node noise.PublicKey, gen
 	var t taken
 	var list []*opened
 	for _, d := range batch {
+		if d.again() {
+			continue
+		}
 		if r := o.open(d); r != nil {
 			list = append(list, r)
 		}
@@ -171,7 +179,7 @@ func (a *Account) take(ctx context.Context, o *opener, node noise.PublicKey, gen
 		}
 		gen := binary.BigEndian.AppendUint64(nil, generation)
 		for _, d := range batch {
-			if slices.Contains(t.held, d.number) {
+			if d.early() || slices.Contains(t.held, d.number) {
 				continue
 			}
 			if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO acks VALUES (?, ?, ?)", node[:], gen, int64(d.number)); err != nil {
@@ -191,6 +199,9 @@ func (a *Account) take(ctx context.Context, o *opener, node noise.PublicKey, gen
 			} else {
 				small = max(small, d.number)
 			}
+		}
+		if large == 0 && small == 0 {
+			return nil
 		}
 		return moveTo(ctx, tx, node, generation, large, small)
 	})
@@ -306,19 +317,34 @@ func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened
 	if seen {
 		return nil, nil
 	}
-	limit, err := a.receiveLimit(ctx, tx)
-	if err != nil {
-		return nil, err
+	if t.limit == 0 {
+		if t.limit, err = a.receiveLimit(ctx, tx); err != nil {
+			return nil, err
+		}
 	}
+	limit := t.limit
 	if int64(p.Total) > limit {
 		return nil, a.refuse(ctx, tx, r.arrival(0))
 	}
-	mail, have, err := a.partialMail(ctx, tx, r, limit)
-	if errors.Is(err, errNoRoom) {
-		t.held = append(t.held, r.number)
+	mail, have, err := a.partialMail(ctx, tx, r)
+	if err == nil && mail == 0 && p.Count == 1 {
+		return a.takeWhole(ctx, tx, o.dir, r, limit)
+	}
+	if err == nil && mail == 0 {
+		mail, err = a.beginMail(ctx, tx, r, limit)
+	}
+	if errors.Is(err, errUnwanted) {
 		return nil, nil
 	}
-	if err != nil || mail == 0 {
+	if errors.Is(err, errNoRoom) {
+		if r.number == 0 {
+			t.heldEarly = true
+		} else {
+			t.held = append(t.held, r.number)
+		}
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	res, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO body VALUES (?, ?, ?)", mail, p.Index, blob(p.Body))
@@ -343,43 +369,49 @@ func (a *Account) takeMail(ctx context.Context, tx *sql.Tx, o *opener, r *opened
 	return a.completeMail(ctx, tx, o.dir, r.arrival(mail), limit)
 }
 
-// errNoRoom says that too many mails of a sender are incomplete.
-var errNoRoom = errors.New("too many incomplete mails")
+var (
+	// errNoRoom says that too many mails of a sender are incomplete.
+	errNoRoom = errors.New("too many incomplete mails")
+	// errUnwanted says that nothing is to be done with a part.
+	errUnwanted = errors.New("the part is of no use")
+)
 
-// partialMail returns the row of the incomplete mail that a part belongs to, made if
-// there is none; 0 if the part contradicts the others, or the mail is here as a whole;
-// errNoRoom if it has to wait.
-func (a *Account) partialMail(ctx context.Context, tx *sql.Tx, r *opened, limit int64) (mail int64, have int, err error) {
+// partialMail returns the row of the incomplete mail that a part belongs to, 0 if there is
+// none; errUnwanted if the part contradicts the others, or the mail is here as a whole.
+func (a *Account) partialMail(ctx context.Context, tx *sql.Tx, r *opened) (mail int64, have int, err error) {
 	p, from := r.part, r.from.id
 	first := *p
 	var whole bool
 	err = tx.QueryRowContext(ctx, "SELECT n, have, flags, total, count, id IS NOT NULL FROM mails WHERE folder = ? AND sender = ? AND mail_id = ? AND body_hash = ?",
 		inbox, from[:], p.MailID[:], p.BodyHash[:]).Scan(&mail, &have, &first.Flags, &first.Total, &first.Count, &whole)
-	if err == nil && whole { // so old that it is not in the table seen any more
-		return 0, 0, a.answer(ctx, tx, r.arrival(mail), envelope.ReceiptStored)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, 0, nil
 	}
-	if err == nil {
-		if err := envelope.Consistent(&first, p); err != nil {
-			a.log.Warn("part dropped", "from", r.from.name, "error", err)
-			return 0, 0, nil
-		}
-		return mail, have, nil
-	}
-	if !errors.Is(err, sql.ErrNoRows) {
+	if err != nil {
 		return 0, 0, err
 	}
-	if p.Count > 1 {
-		if err := a.makeRoom(ctx, tx, from, 2*limit-int64(p.Total)); err != nil {
-			return 0, 0, err
-		}
+	if whole { // so old that it is not in the table seen any more
+		return 0, 0, cmp.Or(a.answer(ctx, tx, r.arrival(mail), envelope.ReceiptStored), errUnwanted)
+	}
+	if err := envelope.Consistent(&first, p); err != nil {
+		a.log.Warn("part dropped", "from", r.from.name, "error", err)
+		return 0, 0, errUnwanted
+	}
+	return mail, have, nil
+}
+
+// beginMail makes the row of a mail of several parts; errNoRoom if it has to wait.
+func (a *Account) beginMail(ctx context.Context, tx *sql.Tx, r *opened, limit int64) (int64, error) {
+	p, from := r.part, r.from.id
+	if err := a.makeRoom(ctx, tx, from, 2*limit-int64(p.Total)); err != nil {
+		return 0, err
 	}
 	res, err := tx.ExecContext(ctx, `INSERT INTO mails (folder, sender, mail_id, body_hash, flags, total, count, have, certain, received)
 		VALUES (?, ?, ?, ?, ?, ?, ?, 0, 1, ?)`, inbox, from[:], p.MailID[:], p.BodyHash[:], p.Flags, p.Total, p.Count, millis(a.now()))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	mail, err = res.LastInsertId()
-	return mail, 0, err
+	return res.LastInsertId()
 }
 
 // makeRoom sees to it that one more mail of a sender can be incomplete: at most

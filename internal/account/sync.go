@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -117,7 +118,8 @@ func (s *session) pass(ctx context.Context, follow, again bool, caughtUp func())
 	if err != nil {
 		return err
 	}
-	in := &intake{small: make(chan mailboxItem, takeBatch), large: make(chan mailboxItem, takeLarge), completed: make(chan struct{}, 1)}
+	in := &intake{small: make(chan mailboxItem, takeBatch), large: make(chan mailboxItem, takeLarge), completed: make(chan struct{}, 1),
+		early: make(map[envelope.ID]earlyEnvelope)}
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	in.stop = stop
@@ -149,12 +151,15 @@ func (s *session) pass(ctx context.Context, follow, again bool, caughtUp func())
 		defer close(in.large)
 		position := clientapi.Position{Generation: at.generation, Large: at.number, Small: at.small}
 		return s.c.Sync(reading, position, follow, func(i clientapi.Item) error {
+			item := mailboxItem{delivery{i.Number, i.Handle, i.Envelope, i.ID}, i.Generation, i.CaughtUp}
 			to := in.small
 			if i.CaughtUp || largestClass(i.Envelope) { // what comes before the word is taken in first
 				to = in.large
+			} else if !item.again() {
+				in.waits.Add(1)
 			}
 			select {
-			case to <- mailboxItem{delivery{i.Number, i.Handle, i.Envelope}, i.Generation, i.CaughtUp}:
+			case to <- item:
 				return nil
 			case <-reading.Done():
 				return reading.Err()
@@ -184,11 +189,13 @@ type mailboxItem struct {
 type intake struct {
 	small, large chan mailboxItem
 	complete     func(fn func() error) // runs fn at the same time
+	waits        atomic.Int64          // how many of small are not taken in yet
 	completing   sync.WaitGroup
 	completed    chan struct{} // gets an element when one that ran has ended
 	stop         func()        // ends the call that fills the channels
 	lost         error         // why nothing can be said to the node any more
 	parts        map[int64]partial
+	early        map[envelope.ID]earlyEnvelope // of which no number came yet
 }
 
 // errCompleted says that nothing came but that a large mail is complete.
@@ -199,14 +206,14 @@ var errCompleted = errors.New("a mail is complete")
 // end.
 func (in *intake) next(ctx context.Context) (batch []mailboxItem, err error) {
 	if batch = gather(nil, in.small); len(batch) > 0 {
-		return batch, nil
+		return in.withCompany(ctx, batch), nil
 	}
 	small, large := in.small, in.large
 	for small != nil || large != nil {
 		select {
 		case item, ok := <-small:
 			if ok {
-				return gather([]mailboxItem{item}, small), nil
+				return in.withCompany(ctx, gather([]mailboxItem{item}, small)), nil
 			}
 			small = nil
 		case item, ok := <-large:
@@ -308,8 +315,11 @@ func (s *session) takeAll(ctx context.Context, in *intake, w *waiting, done func
 		for _, item := range items {
 			if item.caughtUp {
 				caughtUp, upTo = true, item.number
-			} else {
-				batch = append(batch, item.delivery)
+				continue
+			}
+			batch = append(batch, item.delivery)
+			if !item.again() && !largestClass(item.envelope) {
+				in.waits.Add(-1)
 			}
 		}
 		if len(batch) > 0 {
@@ -336,7 +346,7 @@ func (s *session) takeAll(ctx context.Context, in *intake, w *waiting, done func
 			done()
 			s.progress(Progress{Step: "caught up"})
 		}
-		if n := len(in.small); s.x.o.Follow && n > 0 && n < takeBatch/2 {
+		if n := in.waits.Load(); s.x.o.Follow && n > 0 && n < takeBatch/2 {
 			if err := pause(ctx, company); err != nil {
 				return err
 			}
@@ -350,10 +360,15 @@ func (s *session) takeAll(ctx context.Context, in *intake, w *waiting, done func
 }
 
 func (s *session) takeBatch(ctx context.Context, o *opener, generation uint64, batch []delivery, w *waiting, in *intake) error {
+	batch, err := in.settle(batch)
+	if err != nil {
+		return err
+	}
 	t, err := s.a.take(ctx, o, s.node.Key, generation, batch, w.acked)
 	if err != nil {
 		return err
 	}
+	in.settled(batch, &t)
 	w.held(t.held)
 	s.x.tell(t.mails)
 	s.received(in, t.parts)
@@ -381,7 +396,7 @@ func (s *session) takeBatch(ctx context.Context, o *opener, generation uint64, b
 func (s *session) answer(ctx context.Context, generation uint64, batch []delivery, t taken, w *waiting) error {
 	if generation == s.generation { // else the numbers mean other deliveries
 		for _, d := range batch {
-			if !slices.Contains(t.held, d.number) {
+			if !d.early() && !slices.Contains(t.held, d.number) {
 				w.acked = append(w.acked, d.number)
 			}
 		}

@@ -47,6 +47,9 @@ type Backend interface {
 	DeliveriesOf(user passport.ID, large bool, after uint64, limit int) (list []envelope.Delivery, upTo uint64, err error)
 	// Wait is for new deliveries of a user.
 	Wait(user passport.ID) <-chan struct{}
+	// Expect returns a channel on which come, until stop is called, envelopes of the user that
+	// will be deliveries once they are durable. The node does not wait for who is not receiving.
+	Expect(user passport.ID) (early <-chan envelope.Early, stop func())
 	// Acknowledge notes that a device has taken in these numbers; unknown ones are no error.
 	Acknowledge(ctx context.Context, user passport.ID, device noise.PublicKey, numbers []uint64) error
 

@@ -45,6 +45,7 @@ type node struct {
 
 	mailbox []envelope.Delivery
 	mail    signal
+	early   chan envelope.Early
 	acked   []uint64
 
 	stored  map[envelope.ID][]byte
@@ -166,6 +167,8 @@ func (n *node) Wait(passport.ID) <-chan struct{} {
 	defer n.mu.Unlock()
 	return n.mail.wait()
 }
+
+func (n *node) Expect(passport.ID) (<-chan envelope.Early, func()) { return n.early, func() {} }
 
 func (n *node) Acknowledge(_ context.Context, _ passport.ID, _ noise.PublicKey, numbers []uint64) error {
 	n.mu.Lock()

@@ -315,6 +315,72 @@ func TestMailboxComesInOrderThenCaughtUpThenLive(t *testing.T) {
 	}
 }
 
+// What comes before it is stored has no number; with its number it does not come again as a
+// whole. Of much that never gets a number there is an end, and the rest still comes.
+func TestEarlyEnvelopesComeOnce(t *testing.T) {
+	n, _, c, _ := start(t)
+	n.early = make(chan envelope.Early)
+	e := seal(0, 1)
+	id := e.ID()
+	stop := errors.New("enough")
+	var got []clientapi.Item
+	err := c.Sync(patient(t), clientapi.Position{Generation: 7}, true, func(i clientapi.Item) error {
+		got = append(got, i)
+		switch {
+		case i.CaughtUp:
+			for range 2 { // two keys of the user match
+				n.early <- envelope.Early{ID: id, Handle: envelope.Handle{9}, Envelope: e.Bytes()}
+			}
+		case i.Number == 0:
+			n.deliver(envelope.Delivery{Number: 1, ID: id, Handle: envelope.Handle{9}, Envelope: e.Bytes()})
+			n.deliver(envelope.Delivery{Number: 2, ID: seal(1, 2).ID(), Envelope: seal(1, 2).Bytes()})
+		case i.Number == 2:
+			return stop
+		}
+		return nil
+	})
+	if err != stop || !slices.Equal(numbers(got), []uint64{0, 0, 1, 2}) {
+		t.Fatalf("got %v, %v", numbers(got), err)
+	}
+	if i := got[1]; i.ID != id || i.Handle != (envelope.Handle{9}) || !slices.Equal(i.Envelope, e.Bytes()) || i.CaughtUp {
+		t.Errorf("came early as %+v", i)
+	}
+	if i := got[2]; i.ID != id || len(i.Envelope) != 0 {
+		t.Errorf("came again as %+v", i)
+	}
+	if i := got[3]; !slices.Equal(i.Envelope, seal(1, 2).Bytes()) {
+		t.Errorf("another came as %+v", i)
+	}
+
+	early := 0
+	err = c.Sync(patient(t), clientapi.Position{Generation: 7, Large: 2, Small: 2}, true, func(i clientapi.Item) error {
+		switch {
+		case i.CaughtUp:
+			go func() {
+				for k := range 10_000 {
+					select {
+					case n.early <- envelope.Early{ID: envelope.ID{1, byte(k), byte(k >> 8)}, Envelope: e.Bytes()}:
+					case <-time.After(100 * time.Millisecond):
+						n.deliver(envelope.Delivery{Number: 3, ID: id, Envelope: e.Bytes()})
+						return
+					}
+				}
+			}()
+		case i.Number == 0:
+			early++
+		case i.Number == 3:
+			if len(i.Envelope) == 0 {
+				t.Error("what this call never sent came by its id alone")
+			}
+			return stop
+		}
+		return nil
+	})
+	if err != stop || early == 0 || early > 1000 {
+		t.Errorf("%d came early, %v", early, err)
+	}
+}
+
 func TestOtherGenerationStartsAtTheBeginning(t *testing.T) {
 	n, _, c, _ := start(t)
 	n.deliver(envelope.Delivery{Number: 1, Envelope: seal(0, 1).Bytes()})

@@ -208,6 +208,9 @@ type Item struct {
 
 	Handle   envelope.Handle
 	Envelope []byte // encoded; not looked into
+	// With follow an envelope may come without a Number, while the node is still storing it and
+	// may yet lose it. Its Number comes later, without the Envelope. Both have its ID.
+	ID envelope.ID
 }
 
 // Position is where somebody stands in a mailbox: of the largest size class all up to
@@ -223,7 +226,7 @@ func (c *Client) Sync(ctx context.Context, at Position, follow bool, fn func(Ite
 	ctx, p, cancel := c.patient(ctx)
 	defer cancel()
 	stream, err := c.call.Sync(ctx, &nodepb.SyncRequest{Generation: at.Generation, After: min(at.Large, at.Small), Follow: follow,
-		SmallFirst: true, AfterSmall: at.Small, AfterLarge: at.Large})
+		SmallFirst: true, AfterSmall: at.Small, AfterLarge: at.Large, Early: follow})
 	if err != nil {
 		return fmt.Errorf("take in mail: %w", fromStatus(ctx, err))
 	}
@@ -239,6 +242,14 @@ func (c *Client) Sync(ctx context.Context, at Position, follow bool, fn func(Ite
 		if !r.CaughtUp {
 			if item.Handle, err = fixed[envelope.Handle](r.Handle); err != nil {
 				return fmt.Errorf("take in mail: %w: a delivery without a handle", ErrAnswer)
+			}
+			if r.Early != (r.Number == 0) {
+				return fmt.Errorf("take in mail: %w: a delivery without a number", ErrAnswer)
+			}
+			if r.Early || len(r.Envelope) == 0 {
+				if item.ID, err = fixed[envelope.ID](r.Id); err != nil {
+					return fmt.Errorf("take in mail: %w: a delivery without an id", ErrAnswer)
+				}
 			}
 		}
 		if err := fn(item); err != nil {

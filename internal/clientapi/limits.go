@@ -54,3 +54,6 @@ const (
 	// WatchCustody; while mail pours in, they change all the time.
 	custodyPause = 100 * time.Millisecond
 )
+
+// maxEarly is how many envelopes of a mailbox may have been sent before they were stored.
+const maxEarly = 256

@@ -24,6 +24,11 @@ func (s *Server) Sync(r *nodepb.SyncRequest, out grpc.ServerStreamingServer[node
 	if r.Generation != m.generation {
 		m.after, m.small = 0, 0
 	}
+	if r.Follow && r.Early {
+		expected, stop := s.b.Expect(c.user)
+		defer stop()
+		m.expected, m.early = expected, make(map[envelope.ID]struct{})
+	}
 	for first := true; ; first = false {
 		more := s.b.Wait(c.user)
 		if err := m.send(); err != nil {
@@ -37,7 +42,7 @@ func (s *Server) Sync(r *nodepb.SyncRequest, out grpc.ServerStreamingServer[node
 		if !r.Follow {
 			return nil
 		}
-		if err := wait(out.Context(), more); err != nil {
+		if err := m.wait(more); err != nil {
 			return err
 		}
 	}
@@ -52,6 +57,9 @@ type mailbox struct {
 	after      uint64 // all up to it was sent; with smallFirst, of the largest size class
 	small      uint64 // with smallFirst, all others up to it
 	smallFirst bool
+
+	expected <-chan envelope.Early    // nil: not wanted
+	early    map[envelope.ID]struct{} // sent, but not as deliveries yet
 }
 
 // upTo returns the number up to which everything was sent.
@@ -112,14 +120,54 @@ func (m *mailbox) batchOf(large bool, after *uint64, limit int) (int, error) {
 	return len(batch), nil
 }
 
+// wait returns when there is more to send. Meanwhile it sends what is still being stored.
+func (m *mailbox) wait(more <-chan struct{}) error {
+	for {
+		select {
+		case <-more: // even if something is expected: it may be stored already
+			return nil
+		default:
+		}
+		select {
+		case <-more:
+			return nil
+		case e := <-m.expected:
+			if err := m.sendEarly(e); err != nil {
+				return err
+			}
+		case <-m.out.Context().Done():
+			return context.Cause(m.out.Context())
+		}
+	}
+}
+
+func (m *mailbox) sendEarly(e envelope.Early) error {
+	if err := context.Cause(m.out.Context()); err != nil {
+		return err
+	}
+	if _, sent := m.early[e.ID]; sent { // several of the user's keys match it
+		return nil
+	}
+	if len(m.early) >= maxEarly { // they never became deliveries, and there is no end of them
+		m.expected = nil
+		return nil
+	}
+	m.early[e.ID] = struct{}{}
+	return m.out.Send(&nodepb.SyncReply{Generation: m.generation, Handle: e.Handle[:], Id: e.ID[:], Envelope: e.Envelope, Early: true})
+}
+
 func (m *mailbox) deliver(batch []envelope.Delivery) error {
 	for _, d := range batch {
 		// The stream's own context does not end when the device is revoked.
 		if err := context.Cause(m.out.Context()); err != nil {
 			return err
 		}
-		err := m.out.Send(&nodepb.SyncReply{Generation: m.generation, Number: d.Number, Handle: d.Handle[:], Envelope: d.Envelope})
-		if err != nil {
+		r := &nodepb.SyncReply{Generation: m.generation, Number: d.Number, Handle: d.Handle[:], Envelope: d.Envelope}
+		if _, sent := m.early[d.ID]; sent {
+			delete(m.early, d.ID)
+			r.Envelope, r.Id = nil, d.ID[:]
+		}
+		if err := m.out.Send(r); err != nil {
 			return err
 		}
 	}

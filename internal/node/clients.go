@@ -45,9 +45,12 @@ func (c clients) User(device noise.PublicKey) (passport.ID, bool) { return c.n.u
 func (c clients) WaitUsers() <-chan struct{}                      { return c.n.usersChanged.wait() }
 func (c clients) Generation() uint64                              { return c.n.spool.Generation() }
 func (c clients) Wait(user passport.ID) <-chan struct{}           { return c.n.spool.Wait(user) }
-func (c clients) WaitCustody() <-chan struct{}                    { return c.n.custodyChanged.wait() }
-func (c clients) WaitPassports() <-chan struct{}                  { return c.n.passportsChanged.wait() }
-func (c clients) Custody(id envelope.ID) (int, error)             { return c.n.holders(id) }
+func (c clients) Expect(user passport.ID) (<-chan envelope.Early, func()) {
+	return c.n.spool.Expect(user)
+}
+func (c clients) WaitCustody() <-chan struct{}        { return c.n.custodyChanged.wait() }
+func (c clients) WaitPassports() <-chan struct{}      { return c.n.passportsChanged.wait() }
+func (c clients) Custody(id envelope.ID) (int, error) { return c.n.holders(id) }
 
 func (c clients) Status(_ context.Context, user passport.ID) (clientapi.Status, error) {
 	n := c.n

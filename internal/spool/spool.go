@@ -88,6 +88,7 @@ type Spool struct {
 	keys        keyring
 	putting     sync.RWMutex // read-held from matching to storing; see RegisterTagKeys
 	waiters     waiters
+	expecting   expecting
 	refusals    refusals
 }
 
@@ -164,11 +165,7 @@ func (s *Spool) put(ctx context.Context, from noise.PublicKey, envs []*envelope.
 	for i, e := range envs {
 		results[i].ID = e.ID()
 		if results[i].Err = s.check(e, now); results[i].Err == nil {
-			a := envelope.Arrival{Envelope: e, From: from}
-			if from.IsZero() && len(s.admitted) > 0 {
-				a.Admitted = func() { s.tellAdmitted(e) }
-			}
-			arrivals = append(arrivals, a)
+			arrivals = append(arrivals, envelope.Arrival{Envelope: e, From: from})
 			positions = append(positions, i)
 		}
 	}
@@ -199,9 +196,20 @@ func (s *Spool) put(ctx context.Context, from noise.PublicKey, envs []*envelope.
 	return nil
 }
 
-func (s *Spool) tellAdmitted(e *envelope.Envelope) {
-	for _, fn := range s.admitted {
-		fn(e)
+// whenAdmitted returns what is done once there is room for an envelope; nil for nothing.
+func (s *Spool) whenAdmitted(a *envelope.Arrival) func() {
+	own := a.From.IsZero() && len(s.admitted) > 0
+	if !own && len(a.Matches) == 0 {
+		return nil
+	}
+	e, matches := a.Envelope, a.Matches
+	return func() {
+		if own {
+			for _, fn := range s.admitted {
+				fn(e)
+			}
+		}
+		s.expecting.tell(e, matches)
 	}
 }
 
@@ -209,8 +217,9 @@ func (s *Spool) matchAndStore(ctx context.Context, arrivals []envelope.Arrival) 
 	s.putting.RLock()
 	defer s.putting.RUnlock()
 	for i := range arrivals {
-		e := arrivals[i].Envelope
-		arrivals[i].Matches = s.keys.matcher.Match(e.Epoch(), e.SealHash(), e.Tag)
+		a := &arrivals[i]
+		a.Matches = s.keys.matcher.Match(a.Envelope.Epoch(), a.Envelope.SealHash(), a.Envelope.Tag)
+		a.Admitted = s.whenAdmitted(a)
 	}
 	return s.store.PutEnvelopes(ctx, arrivals)
 }

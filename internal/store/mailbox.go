@@ -130,7 +130,7 @@ func (s *Store) deliveries(user passport.ID, after uint64, limit int, wanted fun
 			if err != nil {
 				return false, err
 			}
-			list = append(list, envelope.Delivery{Number: upTo, Handle: e.handle, Envelope: body})
+			list = append(list, envelope.Delivery{Number: upTo, ID: e.id, Handle: e.handle, Envelope: body})
 			return true, nil
 		})
 	})

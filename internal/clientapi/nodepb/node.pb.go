@@ -1235,9 +1235,11 @@ type SyncRequest struct {
 	// those that arrive while others are sent: those after the number after_small, and of the
 	// largest class those after after_large. A node that does not know this sends all after
 	// the number after, in order.
-	SmallFirst    bool   `protobuf:"varint,4,opt,name=small_first,json=smallFirst,proto3" json:"small_first,omitempty"`
-	AfterSmall    uint64 `protobuf:"varint,5,opt,name=after_small,json=afterSmall,proto3" json:"after_small,omitempty"`
-	AfterLarge    uint64 `protobuf:"varint,6,opt,name=after_large,json=afterLarge,proto3" json:"after_large,omitempty"`
+	SmallFirst bool   `protobuf:"varint,4,opt,name=small_first,json=smallFirst,proto3" json:"small_first,omitempty"`
+	AfterSmall uint64 `protobuf:"varint,5,opt,name=after_small,json=afterSmall,proto3" json:"after_small,omitempty"`
+	AfterLarge uint64 `protobuf:"varint,6,opt,name=after_large,json=afterLarge,proto3" json:"after_large,omitempty"`
+	// With follow: what arrives may also come while the node still writes it, see SyncReply.
+	Early         bool `protobuf:"varint,7,opt,name=early,proto3" json:"early,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1314,13 +1316,24 @@ func (x *SyncRequest) GetAfterLarge() uint64 {
 	return 0
 }
 
+func (x *SyncRequest) GetEarly() bool {
+	if x != nil {
+		return x.Early
+	}
+	return false
+}
+
 type SyncReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Generation    uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
-	Number        uint64                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
-	Handle        []byte                 `protobuf:"bytes,3,opt,name=handle,proto3" json:"handle,omitempty"` // 16, of the tag key that matched
-	Envelope      []byte                 `protobuf:"bytes,4,opt,name=envelope,proto3" json:"envelope,omitempty"`
-	CaughtUp      bool                   `protobuf:"varint,5,opt,name=caught_up,json=caughtUp,proto3" json:"caught_up,omitempty"` // no envelope: all up to number was sent
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Generation uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Number     uint64                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	Handle     []byte                 `protobuf:"bytes,3,opt,name=handle,proto3" json:"handle,omitempty"` // 16, of the tag key that matched
+	Envelope   []byte                 `protobuf:"bytes,4,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	CaughtUp   bool                   `protobuf:"varint,5,opt,name=caught_up,json=caughtUp,proto3" json:"caught_up,omitempty"` // no envelope: all up to number was sent
+	// The envelope is not on the node's disk yet and has no number. Unless it is lost, its number
+	// comes later, without the envelope. Both have its id.
+	Early         bool   `protobuf:"varint,6,opt,name=early,proto3" json:"early,omitempty"`
+	Id            []byte `protobuf:"bytes,7,opt,name=id,proto3" json:"id,omitempty"` // 32
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1388,6 +1401,20 @@ func (x *SyncReply) GetCaughtUp() bool {
 		return x.CaughtUp
 	}
 	return false
+}
+
+func (x *SyncReply) GetEarly() bool {
+	if x != nil {
+		return x.Early
+	}
+	return false
+}
+
+func (x *SyncReply) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
 }
 
 type AcknowledgeRequest struct {
@@ -1593,7 +1620,7 @@ const file_internal_clientapi_nodepb_node_proto_rawDesc = "" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\"9\n" +
 	"\x11WatchCustodyReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\xbe\x01\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xd4\x01\n" +
 	"\vSyncRequest\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -1605,7 +1632,8 @@ const file_internal_clientapi_nodepb_node_proto_rawDesc = "" +
 	"\vafter_small\x18\x05 \x01(\x04R\n" +
 	"afterSmall\x12\x1f\n" +
 	"\vafter_large\x18\x06 \x01(\x04R\n" +
-	"afterLarge\"\x94\x01\n" +
+	"afterLarge\x12\x14\n" +
+	"\x05early\x18\a \x01(\bR\x05early\"\xba\x01\n" +
 	"\tSyncReply\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -1613,7 +1641,9 @@ const file_internal_clientapi_nodepb_node_proto_rawDesc = "" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x16\n" +
 	"\x06handle\x18\x03 \x01(\fR\x06handle\x12\x1a\n" +
 	"\benvelope\x18\x04 \x01(\fR\benvelope\x12\x1b\n" +
-	"\tcaught_up\x18\x05 \x01(\bR\bcaughtUp\".\n" +
+	"\tcaught_up\x18\x05 \x01(\bR\bcaughtUp\x12\x14\n" +
+	"\x05early\x18\x06 \x01(\bR\x05early\x12\x0e\n" +
+	"\x02id\x18\a \x01(\fR\x02id\".\n" +
 	"\x12AcknowledgeRequest\x12\x18\n" +
 	"\anumbers\x18\x01 \x03(\x04R\anumbers\"\x12\n" +
 	"\x10AcknowledgeReply\"?\n" +
