@@ -29,8 +29,9 @@ type Account struct {
 	name    string
 	db      *database
 
-	writing sync.Mutex // held by the one transaction that writes
-	waiting struct {   // writes for the next one
+	writing   sync.Mutex // held by the one transaction that writes
+	committed []func()   // see onCommit
+	waiting   struct {   // writes for the next one
 		sync.Mutex
 		list []*writeCall
 		more chan struct{} // closed at the next one, if somebody waits for more
@@ -52,6 +53,7 @@ type Account struct {
 	links   atomic.Int32 // sessions of a Sync that follows
 	handed  sync.Map     // rows of mail that a node took, which is about to be written
 	untried untried
+	fresh   fresh
 
 	mailFloor  int64         // mail up to that size is always taken in
 	completing chan struct{} // holds one element while a large mail is completed

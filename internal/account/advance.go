@@ -20,12 +20,13 @@ func (a *Account) advance(ctx context.Context, tx *sql.Tx, out int64, to State, 
 	if err != nil {
 		return false, err
 	}
-	return a.move(ctx, tx, out, was, to, held, note)
+	return a.move(ctx, tx, out, was, to, held, note, 0)
 }
 
-// move is advance for a mail that was in a state, with so many that hold it from now on. It is
-// the only place where a state changes.
-func (a *Account) move(ctx context.Context, tx *sql.Tx, out int64, was, to State, held int, note string) (moved bool, err error) {
+// move is advance for a mail that was in a state, with so many that hold it from now on. If
+// it was just handed over, again says when it is due again. It is the only place where a
+// state changes.
+func (a *Account) move(ctx context.Context, tx *sql.Tx, out int64, was, to State, held int, note string, again int64) (moved bool, err error) {
 	next := was.Next(to)
 	if next == was {
 		return false, nil
@@ -35,7 +36,8 @@ func (a *Account) move(ctx context.Context, tx *sql.Tx, out int64, was, to State
 		reason = note
 	}
 	now := a.now()
-	if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET state = ?, since = ?, reason = ?, held = ? WHERE n = ?", next, millis(now), reason, held, out); err != nil {
+	if _, err := tx.ExecContext(ctx, `UPDATE outgoing SET state = ?1, since = ?2, reason = ?3, held = ?4, tries = tries + (?5 > 0),
+		next = CASE WHEN ?5 > 0 THEN ?5 ELSE next END WHERE n = ?6`, next, millis(now), reason, held, again, out); err != nil {
 		return false, fmt.Errorf("state of a mail: %w", err)
 	}
 	if next.watched() != was.watched() {

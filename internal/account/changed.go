@@ -8,6 +8,7 @@ type changes uint32
 const (
 	changedOutbox    changes = 1 << iota // mail on its way, and who has it
 	changedDue                           // mail is to be sent
+	changedFresh                         // so is mail that just entered the outbox, see fresh.go
 	changedLarge                         // large mail is to be sent
 	changedReceipts                      // answers to be sent
 	changedPeers                         // contacts, passports, keys
@@ -35,7 +36,7 @@ var tableChanges = map[string]changes{
 // statementChanges are those of statements that change more, or less, than their table says,
 // by how they begin.
 var statementChanges = map[string]changes{
-	"INSERT INTO outgoing":           changedOutbox | changedDue,
+	"INSERT INTO outgoing":           changedOutbox, // and what enqueueFor says
 	"UPDATE outgoing SET next = 0":   changedOutbox | changedDue,
 	"UPDATE nodes SET number = CASE": changedOther, // the place in its mailbox
 	"DELETE FROM unindexed":          changedOther, // there is less to be done

@@ -220,7 +220,7 @@ func (a *Account) recount(ctx context.Context, tx *sql.Tx, out int64, fewer stri
 	case s == Accepted && held == 0, s == Queued:
 		return nil
 	case s == Accepted:
-		_, err := a.move(ctx, tx, out, s, Held, held, note)
+		_, err := a.move(ctx, tx, out, s, Held, held, note, 0)
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, "UPDATE outgoing SET held = ?, reason = ? WHERE n = ?", held, reason, out); err != nil {

@@ -215,6 +215,7 @@ type selection struct {
 	large bool    // mail of many parts, and no other
 	first bool    // mail that never reached a node is due in any case
 	also  []int64 // and these, which another node did not take
+	fresh []*due  // these, and no others: none of them was ever handed over
 }
 
 // throughFirst calls f with the sessions in the order of connecting, until one hands

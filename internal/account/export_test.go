@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"time"
 
 	"github.com/asmtp/asmtp/envelope"
@@ -308,4 +309,38 @@ func (m *Mailbox) Take(ctx context.Context, list ...Delivery) (mails []Summary, 
 	}
 	at, err := m.a.place(ctx, m.node)
 	return t.mails, acks, at.small, err
+}
+
+// PretendLink makes the account take a node for connected.
+func (a *Account) PretendLink() { a.links.Add(1) }
+
+// Fresh is mail as it is handed over, by the rows of the outbox.
+type Fresh struct{ list []*due }
+
+// TakeFresh takes what just entered the outbox.
+func (a *Account) TakeFresh() (f Fresh, more bool) {
+	f.list, more = a.fresh.take()
+	return f, more
+}
+
+// FindDue looks for what is due.
+func (a *Account) FindDue(ctx context.Context) (f Fresh, err error) {
+	f.list, err = a.dueMail(ctx, selection{first: true})
+	return f, err
+}
+
+// Offer returns which of the mails are to be handed over.
+func (a *Account) Offer(ctx context.Context, f Fresh) (left []MailID, err error) {
+	list, err := a.offer(ctx, slices.Clone(f.list))
+	for _, d := range list {
+		left = append(left, d.id)
+	}
+	return left, err
+}
+
+// Mark says whether the mails were not looked for.
+func (f Fresh) Mark(fresh bool) {
+	for _, d := range f.list {
+		d.fresh = fresh
+	}
 }

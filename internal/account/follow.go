@@ -32,6 +32,8 @@ const (
 	// handled: each group costs as much as many mails in it. Mail that comes alone never
 	// waits.
 	company = 50 * time.Millisecond
+	// freshFor is for how long what was just handed over is surely not due again.
+	freshFor = 30 * time.Second
 	// longestWait bounds every wait for a clock that may be set.
 	longestWait = time.Hour
 	// watchPause is the shortest time between two looks at which envelopes are to be
@@ -290,6 +292,9 @@ func (f *follower) keepSending(ctx context.Context, large bool) error {
 		changed := f.a.change(wanted)
 		links, others := f.links()
 		if len(links) > 0 {
+			if !large {
+				f.a.fresh.take() // the database has it all
+			}
 			first := links[0].s != last
 			last = links[0].s
 			err := f.through(links, selection{large: large, first: first}, func(s *session, sel selection) ([]int64, error) { return s.send(ctx, sel) })
@@ -312,9 +317,56 @@ func (f *follower) keepSending(ctx context.Context, large bool) error {
 		if len(links) == 0 {
 			wait = longestWait
 		}
-		// What is due still was taken, which is about to be written.
-		if err := until(ctx, max(wait, company), changed, others); err != nil {
+		wait = max(wait, company) // what is due still was taken, which is about to be written
+		if large || len(links) == 0 {
+			err = until(ctx, wait, changed, others)
+		} else {
+			err = f.sendFresh(ctx, links, wait, changed, others)
+		}
+		if err != nil {
 			return err
+		}
+	}
+}
+
+// sendFresh is until, and meanwhile hands over what enters the outbox. None of that is looked
+// for, and it is not looked when it is due again, which is not before freshFor.
+func (f *follower) sendFresh(ctx context.Context, links []*link, wait time.Duration, changed, others <-chan struct{}) error {
+	until := time.Now().Add(min(wait, longestWait))
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	for {
+		came := f.a.change(changedFresh)
+		list, more := f.a.fresh.take()
+		if more {
+			return nil
+		}
+		if len(list) > 0 {
+			err := f.through(links, selection{fresh: list}, func(s *session, sel selection) ([]int64, error) { return s.send(ctx, sel) })
+			if err != nil {
+				return err
+			}
+			if again := time.Now().Add(freshFor); again.Before(until) {
+				until = again
+				timer.Reset(freshFor)
+			}
+			if isClosed(came) { // more came meanwhile
+				if err := pause(ctx, company); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-came:
+		case <-changed:
+			return nil
+		case <-others:
+			return nil
+		case <-timer.C:
+			return nil
 		}
 	}
 }

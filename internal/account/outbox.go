@@ -45,6 +45,7 @@ type due struct {
 	tries   int
 	offered bool        // a node may have all of it
 	untried bool        // with offered: but none was asked yet
+	fresh   bool        // not looked for, see fresh.go: another round may have found it
 	inHand  *sealedMail // if it was just sealed
 	ids     []envelope.ID
 	id      MailID
@@ -57,7 +58,7 @@ func (d *due) large() bool { return d.parts > smallMail }
 // submitDue hands over what is due of the small mail, or of the large. It returns the
 // mails that the node did not take.
 func (s *session) submitDue(ctx context.Context, sel selection) (accepted int, left []int64, err error) {
-	if !s.x.o.Follow { // who has nothing to send need not wait for others
+	if !s.x.o.Follow && sel.fresh == nil { // who has nothing to send need not wait for others
 		list, err := s.a.dueMail(ctx, sel)
 		if err != nil || len(list) == 0 {
 			return 0, nil, err
@@ -68,13 +69,16 @@ func (s *session) submitDue(ctx context.Context, sel selection) (accepted int, l
 		return 0, nil, err
 	}
 	defer unlock()
-	list, err := s.a.dueMail(ctx, sel) // what another process left
-	if err != nil || len(list) == 0 {
-		return 0, nil, err
+	list, r := sel.fresh, s.a.knownRoster()
+	if list == nil {
+		if list, err = s.a.dueMail(ctx, sel); err != nil || len(list) == 0 { // what another process left
+			return 0, nil, err
+		}
 	}
-	r, err := s.a.roster(ctx)
-	if err != nil {
-		return 0, nil, err
+	if r == nil || sel.fresh == nil {
+		if r, err = s.a.roster(ctx); err != nil {
+			return 0, nil, err
+		}
 	}
 	var group []*due
 	parts := 0
@@ -290,12 +294,15 @@ func (s *session) submit(ctx context.Context, submit submitter, ids []envelope.I
 // offer notes that the node may soon have all of these mails, and leaves out those
 // that were cancelled: from now on they cannot be. What was noted before needs no more.
 func (a *Account) offer(ctx context.Context, group []*due) (left []*due, err error) {
-	for _, d := range group {
+	group = slices.DeleteFunc(group, func(d *due) bool {
 		sealed, untried := a.untried.take(d.n, d.id)
 		if d.untried = untried; sealed != nil {
 			d.inHand = sealed
 		}
-	}
+		found := d.fresh && !untried
+		d.fresh = false // if it is not taken here, another node is asked
+		return found
+	})
 	if !slices.ContainsFunc(group, func(d *due) bool { return !d.offered }) {
 		return group, nil
 	}
@@ -370,12 +377,12 @@ func (a *Account) storedEnvelope(ctx context.Context, out int64, id envelope.ID)
 func (a *Account) nextTry(ctx context.Context, q querier, d *due) time.Time {
 	now := a.now()
 	next := now.Add(jitter(retryAfter(d.tries)))
-	var expires int64
-	if err := q.QueryRowContext(ctx, "SELECT expires FROM outgoing WHERE n = ?", d.n).Scan(&expires); err != nil {
-		return next
+	expires := d.expires
+	if d.inHand != nil {
+		expires = d.inHand.expires
 	}
-	reseal := passport.Time(expires).Time().Add(-resealBefore)
-	if reseal.After(now) && reseal.Before(next) && a.expires(readLimits(ctx, q).retention, d.end) > passport.Time(expires) {
+	reseal := expires.Time().Add(-resealBefore)
+	if reseal.After(now) && reseal.Before(next) && a.expires(readLimits(ctx, q).retention, d.end) > expires {
 		return reseal
 	}
 	return next
@@ -389,15 +396,21 @@ func (a *Account) markAccepted(ctx context.Context, write func(context.Context, 
 	err = write(ctx, func(tx *sql.Tx) error {
 		accepted = 0
 		for _, d := range group {
-			moved, err := a.advance(ctx, tx, d.n, Accepted, "stored by the node")
+			next := millis(a.nextTry(ctx, tx, d))
+			was, held, err := stateOf(ctx, tx, d.n)
+			if err != nil {
+				return err
+			}
+			moved, err := a.move(ctx, tx, d.n, was, Accepted, held, "stored by the node", next)
 			if err != nil {
 				return err
 			}
 			if moved {
 				accepted++
+				continue
 			}
 			_, err = tx.ExecContext(ctx, `UPDATE outgoing SET tries = tries + 1, next = ?, reason = CASE WHEN state = ? AND held = 0 THEN reason ELSE '' END
-				WHERE n = ? AND state < ?`, millis(a.nextTry(ctx, tx, d)), Held, d.n, Unconfirmed)
+				WHERE n = ? AND state < ?`, next, Held, d.n, Unconfirmed)
 			if err != nil {
 				return err
 			}

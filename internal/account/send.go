@@ -330,14 +330,14 @@ func (a *Account) enqueue(ctx context.Context, tx *sql.Tx, m *outMail) ([]Outgoi
 // goes at once it counts as offered from the beginning: to note that later is one more
 // transaction.
 func (a *Account) enqueueFor(ctx context.Context, tx *sql.Tx, m *outMail, mail int64, to recipient) (int64, error) {
-	now := millis(m.now)
+	now, end := millis(m.now), millis(m.now.Add(m.lifetime))
 	atOnce := to.sealed != nil && a.links.Load() > 0
 	sealedFor, expires, sealing := []byte{}, passport.Time(0), []byte{}
 	if to.sealed != nil {
 		sealedFor, expires, sealing = to.with.key(), to.sealed.expires, to.sealed.bytes()
 	}
 	r, err := tx.ExecContext(ctx, `INSERT INTO outgoing (mail, mail_id, body_hash, recipient, created, lifetime_end, state, since, reason, notify, envid, orcpt, offered, sealed_for, expires, sealing)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, mail, m.id[:], m.hash[:], to.id[:], now, millis(m.now.Add(m.lifetime)), Queued, now, to.waiting(),
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, mail, m.id[:], m.hash[:], to.id[:], now, end, Queued, now, to.waiting(),
 		to.notify, m.envID, to.orcpt, atOnce, sealedFor, int64(expires), sealing)
 	if err != nil {
 		return 0, err
@@ -348,6 +348,11 @@ func (a *Account) enqueueFor(ctx context.Context, tx *sql.Tx, m *outMail, mail i
 	}
 	if atOnce {
 		a.untried.put(n, m.id, to.sealed)
+		d := &due{n: n, id: m.id, state: Queued, parts: m.count, size: m.total, mail: mail, to: to.id, sealed: sealedFor, expires: expires, end: fromMillis(end), offered: true, fresh: true}
+		a.onCommit(func() { a.fresh.add(d) })
+		a.touch(changedFresh)
+	} else {
+		a.touch(changedDue)
 	}
 	return n, addHistory(ctx, tx, n, Queued, 0, m.now, to.waiting())
 }

@@ -149,7 +149,7 @@ func (a *Account) writeInTurn(c *writeCall) {
 	if len(batch) == 1 || !a.writeTogether(batch) {
 		for _, c := range batch {
 			if !c.done {
-				c.err, c.done = inTx(c.ctx, a.db.writer, c.run), true
+				c.err, c.done = a.commit(c.ctx, c.run), true
 			}
 		}
 	}
@@ -169,12 +169,28 @@ func (a *Account) writeInTurn(c *writeCall) {
 	}
 }
 
+// commit is inTx, and then what onCommit was given; a.writing is held.
+func (a *Account) commit(ctx context.Context, fn func(*sql.Tx) error) error {
+	a.committed = nil
+	if err := inTx(ctx, a.db.writer, fn); err != nil {
+		return err
+	}
+	for _, f := range a.committed {
+		f()
+	}
+	return nil
+}
+
+// onCommit has f called once the transaction is on disk that is being written, before anybody
+// is told what it changed. Call it from within a write.
+func (a *Account) onCommit(f func()) { a.committed = append(a.committed, f) }
+
 // writeTogether runs the calls in one transaction. If one of them fails nothing of any is
 // kept, and false is returned. A savepoint for each would cost more than to run them again.
 func (a *Account) writeTogether(batch []*writeCall) bool {
 	failed := false
 	ctx := context.Background() // a caller that gives up must not take the others with it
-	err := inTx(ctx, a.db.writer, func(tx *sql.Tx) error {
+	err := a.commit(ctx, func(tx *sql.Tx) error {
 		for _, c := range batch {
 			err := c.ctx.Err()
 			if err == nil {
