@@ -37,9 +37,12 @@ const (
 	// longestWait bounds every wait for a clock that may be set.
 	longestWait = time.Hour
 	// watchPause is the shortest time between two looks at which envelopes are to be
-	// watched; it is longer by watchPauseEach for each of them, since all are named anew.
+	// watched; it is longer by watchPauseEach for each of them, since all are named anew, and
+	// busyWatchPause while mail is sent all the time: most of it has arrived by then, and who
+	// else has it need not be asked and written down.
 	watchPause        = 100 * time.Millisecond
 	watchPauseEach    = 500 * time.Microsecond
+	busyWatchPause    = time.Second
 	longestWatchPause = 3 * time.Second
 )
 
@@ -456,7 +459,9 @@ func until(ctx context.Context, d time.Duration, changed, others <-chan struct{}
 
 // keepWatching watches custody and begins anew when other mail is on its way.
 func (s *session) keepWatching(ctx context.Context) error {
-	for {
+	for began := (time.Time{}); ; {
+		busy := time.Since(began) < 2*busyWatchPause
+		began = time.Now()
 		version, err := getMeta(ctx, s.a.db, metaWatched)
 		if err != nil {
 			return err
@@ -465,13 +470,17 @@ func (s *session) keepWatching(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.watchUntilChanged(ctx, version, w, ids); err != nil {
+		wait := watchPause + time.Duration(len(ids))*watchPauseEach
+		if busy {
+			wait = max(wait, busyWatchPause)
+		}
+		if err := s.watchUntilChanged(ctx, version, w, ids, min(wait, longestWatchPause)); err != nil {
 			return err
 		}
 	}
 }
 
-func (s *session) watchUntilChanged(ctx context.Context, version []byte, w *watched, ids []envelope.ID) error {
+func (s *session) watchUntilChanged(ctx context.Context, version []byte, w *watched, ids []envelope.ID, wait time.Duration) error {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, gctx := errgroup.WithContext(watching)
@@ -502,7 +511,7 @@ func (s *session) watchUntilChanged(ctx context.Context, version []byte, w *watc
 				return nil
 			case <-changed:
 			}
-			if pause(gctx, min(watchPause+time.Duration(len(ids))*watchPauseEach, longestWatchPause)) != nil { // many changes come together
+			if pause(gctx, wait) != nil { // many changes come together
 				return nil
 			}
 		}
