@@ -86,7 +86,8 @@ type roster struct {
 
 // knownRoster returns the roster without asking the database. What another process changed
 // it may lack for as long as that is not noticed: good enough to send mail, which is sealed
-// anew if the keys changed, but not to open it. nil: the database is to be asked.
+// anew if the keys changed, and for what can be opened, but not to say that something cannot.
+// nil: the database is to be asked.
 func (a *Account) knownRoster() *roster {
 	a.cache.Lock()
 	defer a.cache.Unlock()

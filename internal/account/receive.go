@@ -166,7 +166,18 @@ func (a *Account) take(ctx context.Context, o *opener, node noise.PublicKey, gen
 		if d.again() {
 			continue
 		}
-		if r := o.open(d); r != nil {
+		r := o.open(d)
+		if r == nil { // perhaps of somebody who has just become a contact
+			now, err := o.current(ctx)
+			if err != nil {
+				return t, fmt.Errorf("take in mail: %w", err)
+			}
+			if now != o {
+				o = now
+				r = o.open(d)
+			}
+		}
+		if r != nil {
 			list = append(list, r)
 		}
 	}

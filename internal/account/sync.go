@@ -323,8 +323,10 @@ func (s *session) takeAll(ctx context.Context, in *intake, w *waiting, done func
 			}
 		}
 		if len(batch) > 0 {
-			if o, err = o.current(ctx); err != nil {
-				return err
+			if s.a.knownRoster() != o.roster {
+				if o, err = o.current(ctx); err != nil {
+					return err
+				}
 			}
 			if err := s.takeBatch(ctx, o, items[0].generation, batch, w, in); err != nil {
 				return err
