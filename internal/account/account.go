@@ -31,6 +31,7 @@ type Account struct {
 
 	writing   sync.Mutex // held by the one transaction that writes
 	committed []func()   // see onCommit
+	stamped   int64      // see stamp; 0: not asked for yet
 	waiting   struct {   // writes for the next one
 		sync.Mutex
 		list []*writeCall

@@ -109,6 +109,16 @@ func nextChange(ctx context.Context, tx *sql.Tx) (int64, error) {
 	return int64(n), setMeta(ctx, tx, metaChange, binary.BigEndian.AppendUint64(nil, n))
 }
 
+// stamp is nextChange, once for all that one write changes: readers see all of it or nothing.
+func (a *Account) stamp(ctx context.Context, tx *sql.Tx) (int64, error) {
+	if a.stamped > 0 {
+		return a.stamped, nil
+	}
+	n, err := nextChange(ctx, tx)
+	a.stamped = n
+	return n, err
+}
+
 // forgetExpunged keeps the list of removed places of a folder within bounds.
 func forgetExpunged(ctx context.Context, tx *sql.Tx, folder int64) error {
 	var newest sql.NullInt64

@@ -83,7 +83,7 @@ func (a *Account) putPlaces(ctx context.Context, tx *sql.Tx, folder int64, list 
 	if next+int64(len(list)) > 1<<32-1 {
 		return nil, &FolderError{Name: fmt.Sprint(folder), Reason: "it had so many messages that no UID is left; move them to a new folder"}
 	}
-	change, err := nextChange(ctx, tx)
+	change, err := a.stamp(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +186,7 @@ func (a *Account) removePlaces(ctx context.Context, tx *sql.Tx, folder int64, li
 	if len(list) == 0 {
 		return nil
 	}
-	change, err := nextChange(ctx, tx)
+	change, err := a.stamp(ctx, tx)
 	if err != nil {
 		return err
 	}
@@ -258,7 +258,7 @@ func (a *Account) changeFlags(ctx context.Context, tx *sql.Tx, folder int64, lis
 			continue
 		}
 		if change == 0 {
-			if change, err = nextChange(ctx, tx); err != nil {
+			if change, err = a.stamp(ctx, tx); err != nil {
 				return err
 			}
 		}

@@ -66,6 +66,16 @@ ALTER TABLE nodes ADD COLUMN small INTEGER NOT NULL DEFAULT 0;
 UPDATE nodes SET small = number;
 CREATE INDEX outgoing_mail ON outgoing (mail);
 ` + mailboxSchema,
+	`-- from 3 to 4: one tree instead of three for the ids of what is on its way
+DROP INDEX outparts_id;
+ALTER TABLE outparts RENAME TO outparts_3;
+CREATE TABLE outparts (
+  outgoing INTEGER NOT NULL REFERENCES outgoing (n) ON DELETE CASCADE, idx INTEGER NOT NULL,
+  id BLOB NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (outgoing, idx)
+) WITHOUT ROWID;
+INSERT INTO outparts SELECT outgoing, idx, id, envelope FROM outparts_3;
+DROP TABLE outparts_3;
+`,
 }
 
 // afterSchema3 makes the first folders and puts the mails into them, in the order in

@@ -1,9 +1,9 @@
 package account
 
 // schemaVersion is kept as SQLite's user_version. A database of a higher one is refused.
-const schemaVersion = 3
+const schemaVersion = 4
 
-// schema is the database of version 3, of which migrate.go makes older ones. Times are
+// schema is the database of version 4, of which migrate.go makes older ones. Times are
 // Unix milliseconds, except stamps and what is part of an envelope.
 const schema = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
@@ -89,8 +89,7 @@ CREATE INDEX outgoing_mail ON outgoing (mail);
 CREATE TABLE outparts (
   outgoing INTEGER NOT NULL REFERENCES outgoing (n) ON DELETE CASCADE, idx INTEGER NOT NULL,
   id BLOB NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (outgoing, idx)
-);
-CREATE INDEX outparts_id ON outparts (id);
+) WITHOUT ROWID;
 -- How many members hold all envelopes of a mail, as each node said last.
 CREATE TABLE custody (
   outgoing INTEGER NOT NULL REFERENCES outgoing (n) ON DELETE CASCADE, node BLOB NOT NULL,

@@ -171,7 +171,7 @@ func (a *Account) writeInTurn(c *writeCall) {
 
 // commit is inTx, and then what onCommit was given; a.writing is held.
 func (a *Account) commit(ctx context.Context, fn func(*sql.Tx) error) error {
-	a.committed = nil
+	a.committed, a.stamped = nil, 0
 	if err := inTx(ctx, a.db.writer, fn); err != nil {
 		return err
 	}
