@@ -55,7 +55,13 @@ func connected(t *testing.T, n *nodetest.Node) {
 // syncUntil syncs a until ok.
 func syncUntil(t *testing.T, a *account.Account, what string, ok func([]account.Summary) bool) []account.Summary {
 	t.Helper()
-	ctx := deadline(t)
+	return syncUntilWithin(t, patience, a, what, ok)
+}
+
+func syncUntilWithin(t *testing.T, patience time.Duration, a *account.Account, what string, ok func([]account.Summary) bool) []account.Summary {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	var got []account.Summary
